@@ -1,0 +1,2 @@
+//! pg_answer
+pgrx::pg_module_magic!();
