@@ -1,2 +1,4 @@
 //! pg_answer
+mod error;
+
 pgrx::pg_module_magic!();

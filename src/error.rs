@@ -1,0 +1,61 @@
+//! Errors of the crates become PostgreSQL errors here, and only here.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+
+/// What a user is told: SQLSTATE, message, and where they help a detail and a hint.
+pub struct Report {
+    code: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Report {
+    /// An error without detail and hint.
+    pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: None, hint: None }
+    }
+
+    /// What was found, in a sentence.
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// What to do about it, in a sentence.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Reports at `level`; returns only if that is below ERROR.
+    pub fn report(self, level: PgLogLevel) {
+        let mut report = ErrorReport::new(self.code, self.message, "");
+        if let Some(detail) = self.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint {
+            report = report.set_hint(hint);
+        }
+        report.report(level);
+    }
+
+    /// Raises the ERROR.
+    pub fn raise(self) -> ! {
+        self.report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+}
+
+/// `result.or_raise()`: the value, or the error as a PostgreSQL ERROR.
+pub trait OrRaise<T> {
+    /// The value, or the error as a PostgreSQL ERROR.
+    fn or_raise(self) -> T;
+}
+
+impl<T, E: Into<Report>> OrRaise<T> for Result<T, E> {
+    fn or_raise(self) -> T {
+        self.unwrap_or_else(|e| e.into().raise())
+    }
+}
