@@ -1,0 +1,92 @@
+# `make help` tells what there is. PG_CONFIG names the server to build for; by default the newest one installed.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Rust's installer puts cargo where a non-login shell does not look.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+PG_CONFIG ?= $(shell . scripts/lib.sh; find_pg_config)
+DESTDIR ?=
+BINDIR ?= /usr/local/bin
+MODELDIR ?= /var/lib/pg_answer/models
+PG_ANSWER_MODEL_PATH ?= $(shell . scripts/lib.sh; model_path)
+export DESTDIR BINDIR MODELDIR PG_ANSWER_MODEL_PATH
+
+MODELS := all-MiniLM-L6-v2 qwen2.5-coder-0.5b-instruct
+
+release_dir := $(or $(CARGO_TARGET_DIR),target)/release
+
+# Expanded only where used: before setup has run there may be no server yet.
+pg_feature = pg_answer/pg$(shell . scripts/lib.sh; pg_major "$(PG_CONFIG)")
+with_pg = PG_CONFIG="$(PG_CONFIG)" PGRX_PG_CONFIG_PATH="$(PG_CONFIG)"
+
+# The extension is built by itself: it needs the feature of one server version, and its library has no tests.
+crates := --workspace --exclude pg_answer
+crate_tests := $(crates) --exclude pg_answer_tests --features pg_answer_inference/parity
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+	@echo "Variables: PG_CONFIG, DESTDIR, BINDIR ($(BINDIR)), MODELDIR ($(MODELDIR)), PG_ANSWER_MODEL_PATH"
+
+.PHONY: build
+build: need-pg
+	$(with_pg) cargo build --release -p pg_answer -p pg_answer_model -p pg_answer_demo \
+		--no-default-features --features $(pg_feature)
+
+.PHONY: need-pg
+need-pg:
+	@. scripts/lib.sh; PG_CONFIG="$(PG_CONFIG)" need_pg_config >/dev/null
+
+.PHONY: install
+install: build ## build and install into the server (asks for sudo only where it must)
+	$(with_pg) scripts/install.sh
+
+.PHONY: uninstall
+uninstall: need-pg ## remove what install put there; models stay
+	$(with_pg) scripts/install.sh uninstall
+
+.PHONY: models
+models: build ## pull the models that demo and tests use
+	$(release_dir)/pg_answer_model --model-path "$(PG_ANSWER_MODEL_PATH)" pull $(MODELS)
+
+.PHONY: demo
+demo: ## from nothing to questions answered from the PostgreSQL manual
+	@demo/demo.sh
+
+.PHONY: demo-stop
+demo-stop: ## stop the demo's cluster; its data stay for the next run
+	@demo/demo.sh stop
+
+# Two steps, because the second make must see the server that the first one may have installed.
+.PHONY: test
+test: ## every test: crates, models, SQL in throw-away clusters
+	scripts/setup.sh test
+	$(MAKE) run-tests
+
+.PHONY: run-tests
+run-tests: install models
+	cargo test --release $(crate_tests)
+	$(with_pg) cargo test --release -p pg_answer_tests
+
+.PHONY: bench
+bench: install models ## benchmarks of the crates, then of a live cluster
+	cargo bench $(crate_tests) --exclude pg_answer_benches
+	$(with_pg) cargo run --release -p pg_answer_benches
+
+.PHONY: lint
+lint: need-pg ## formatting, clippy with warnings denied, licences and sources of dependencies
+	cargo fmt --all --check
+	$(with_pg) cargo clippy --release -p pg_answer --no-default-features --features $(pg_feature) -- -D warnings
+	cargo clippy --release $(crates) --features pg_answer_inference/parity --all-targets -- -D warnings
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny check bans licenses sources
+	@if cargo deny fetch db >/dev/null 2>&1; then cargo deny check --disable-fetch advisories; \
+	else echo "advisories: not checked, their database could not be fetched"; fi
+
+.PHONY: clean
+clean: ## remove what was built
+	cargo clean
