@@ -1,9 +1,9 @@
 //! What can be wrong with a model's name, folder or files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can be wrong with a model's name, folder or files.
 #[derive(Debug, thiserror::Error)]
@@ -35,4 +35,11 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// [`Error::Io`] about `path`.
+    pub fn io(path: impl AsRef<Path>, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { path: path.as_ref().to_owned(), source: source.into() }
+    }
 }
