@@ -59,3 +59,29 @@ impl<T, E: Into<Report>> OrRaise<T> for Result<T, E> {
         self.unwrap_or_else(|e| e.into().raise())
     }
 }
+
+impl From<pg_answer_vector::Error> for Report {
+    fn from(error: pg_answer_vector::Error) -> Self {
+        use pg_answer_vector::Error;
+        let code = match &error {
+            Error::Syntax { .. } => PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            Error::NoDimensions(_)
+            | Error::UnexpectedDimensions { .. }
+            | Error::DifferentDimensions { .. }
+            | Error::NotANumber(_)
+            | Error::Infinite(_)
+            | Error::Unused(_) => PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+            Error::TooManyDimensions(_) => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Error::OutOfRange { .. } | Error::Overflow | Error::Underflow => {
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
+            }
+            Error::Truncated => PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
+            Error::TrailingData => PgSqlErrorCode::ERRCODE_INVALID_BINARY_REPRESENTATION,
+        };
+        let report = Self::new(code, error.to_string());
+        match error.detail() {
+            Some(detail) => report.detail(detail),
+            None => report,
+        }
+    }
+}

@@ -1,4 +1,5 @@
 //! pg_answer
 mod error;
+mod vector;
 
 pgrx::pg_module_magic!();
