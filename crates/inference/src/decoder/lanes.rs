@@ -1,0 +1,229 @@
+//! Arithmetic on rows of floats, sixteen lanes at a time, in plain Rust that the compiler vectorises for each
+//! instruction set ([`dispatch`]).
+
+use super::isa::dispatch;
+
+/// Sixteen floats: a cache line, a register of AVX-512, two of AVX2, four of NEON.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+pub struct Lanes(pub [f32; 16]);
+
+/// Floats of a [`Lanes`].
+pub const LANES: usize = 16;
+
+impl Lanes {
+    /// All zero.
+    pub const ZERO: Self = Self([0.0; LANES]);
+}
+
+/// `a * b + c`, rounded once where `FMA` says that the processor can.
+#[inline(always)]
+pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `sums[r] += Σ_k a[r][k] · b[k · stride]`: `R` rows against one column of lanes.
+#[inline(always)]
+pub fn multiply_rows<const FMA: bool, const R: usize>(
+    a: [&[f32]; R],
+    b: &[Lanes],
+    stride: usize,
+    sums: &mut [Lanes; R],
+) {
+    let n = a[0].len();
+    let a = a.map(|row| &row[..n]);
+    let mut acc = *sums;
+    for (k, b) in b.iter().step_by(stride).take(n).enumerate() {
+        for r in 0..R {
+            let x = a[r][k];
+            for lane in 0..LANES {
+                acc[r].0[lane] = fma::<FMA>(x, b.0[lane], acc[r].0[lane]);
+            }
+        }
+    }
+    *sums = acc;
+}
+
+/// e^x with a relative error below 3e-7 (Cephes' polynomial); 0 below -87.
+#[inline(always)]
+pub fn exp<const FMA: bool>(x: f32) -> f32 {
+    // Adding 1.5 · 2^23 leaves the nearest whole number in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = x.clamp(-87.0, 88.0);
+    let rounded = fma::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = fma::<FMA>(n, -0.693_359_4, clamped);
+    let r = fma::<FMA>(n, 2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4;
+    p = fma::<FMA>(p, r, 1.398_199_9e-3);
+    p = fma::<FMA>(p, r, 8.333_452e-3);
+    p = fma::<FMA>(p, r, 4.166_579_6e-2);
+    p = fma::<FMA>(p, r, 1.666_666_6e-1);
+    p = fma::<FMA>(p, r, 0.5);
+    let p = fma::<FMA>(p, r * r, r) + 1.0;
+    let power = (rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127)) << 23;
+    let result = p * f32::from_bits(power);
+    if x < -87.0 { 0.0 } else { result }
+}
+
+/// Sum in sixteen lanes, then across them: the same order whatever the instruction set.
+#[inline(always)]
+fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut acc = [0.0; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().map(|&v| f(v)).sum();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            acc[lane] += f(chunk[lane]);
+        }
+    }
+    acc.iter().sum::<f32>() + rest
+}
+
+dispatch! {
+    /// Root mean square normalisation (Zhang and Sennrich 2019): `out = x / rms(x) · weight`.
+    pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) = rms_norm_body
+}
+
+#[inline(always)]
+fn rms_norm_body<const FMA: bool>(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let mean = sum_of(x, |v| v * v) / x.len() as f32;
+    let factor = 1.0 / (mean + epsilon).sqrt();
+    for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * factor * w;
+    }
+}
+
+dispatch! {
+    /// SwiGLU (Shazeer 2020): `out = silu(gate) · up`.
+    pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) = swiglu_body
+}
+
+#[inline(always)]
+fn swiglu_body<const FMA: bool>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+        *out = g / (1.0 + exp::<FMA>(-g)) * u;
+    }
+}
+
+dispatch! {
+    /// `Σ e^((x - max) · factor)`.
+    pub fn sum_exp(x: &[f32], max: f32, factor: f32) -> f32 = sum_exp_body
+}
+
+#[inline(always)]
+fn sum_exp_body<const FMA: bool>(x: &[f32], max: f32, factor: f32) -> f32 {
+    sum_of(x, |v| exp::<FMA>((v - max) * factor))
+}
+
+dispatch! {
+    /// Rounds a row to 8 bits, a scale for each 32 values: `x ≈ scale · code`; `sums16` and `sums32` are the
+    /// sums of the codes of each 16 and 32 values. `x` has a multiple of 32 values.
+    pub fn quantize_row(
+        x: &[f32], codes: &mut [i8], scales: &mut [f32], sums16: &mut [i32], sums32: &mut [i32],
+    ) = quantize_row_body
+}
+
+#[inline(always)]
+fn quantize_row_body<const FMA: bool>(
+    x: &[f32],
+    codes: &mut [i8],
+    scales: &mut [f32],
+    sums16: &mut [i32],
+    sums32: &mut [i32],
+) {
+    const ROUND: f32 = 12_582_912.0;
+    let blocks = x.chunks_exact(32).zip(codes.chunks_exact_mut(32)).zip(scales);
+    for (((x, codes), scale), (sums16, sum32)) in blocks.zip(sums16.chunks_exact_mut(2).zip(sums32)) {
+        let mut top = [0.0_f32; LANES];
+        for half in x.chunks_exact(LANES) {
+            for lane in 0..LANES {
+                top[lane] = top[lane].max(half[lane].abs());
+            }
+        }
+        let top = top.iter().fold(0.0_f32, |a, &b| a.max(b));
+        let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
+        // A maximum drops NaN: ask the values, so that a broken model's NaN is not lost.
+        *scale = if x.iter().any(|v| v.is_nan()) { f32::NAN } else { top / 127.0 };
+        for ((x, codes), sum) in
+            x.chunks_exact(LANES).zip(codes.chunks_exact_mut(LANES)).zip(sums16.iter_mut())
+        {
+            let mut total = 0;
+            for lane in 0..LANES {
+                let rounded = (x[lane] * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits());
+                let code = rounded as i32 as i8;
+                codes[lane] = code;
+                total += i32::from(code);
+            }
+            *sum = total;
+        }
+        *sum32 = sums16[0] + sums16[1];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::isa::Isa;
+    use super::*;
+
+    #[test]
+    fn exp_is_close_to_the_library() {
+        for i in -8700..8800 {
+            let x = i as f32 / 100.0;
+            let (fused, plain, want) = (exp::<true>(x), exp::<false>(x), x.exp());
+            assert!((fused / want - 1.0).abs() < 1e-6, "{x}: {fused} {want}");
+            assert!((plain / want - 1.0).abs() < 1e-6, "{x}: {plain} {want}");
+        }
+        assert_eq!(exp::<true>(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp::<true>(0.0), 1.0);
+    }
+
+    #[test]
+    fn instruction_sets_agree() {
+        let x: Vec<f32> = (0..96).map(|i| ((i * 37 % 101) as f32 - 50.0) / 9.0).collect();
+        let w: Vec<f32> = (0..96).map(|i| 0.5 + (i % 7) as f32 / 5.0).collect();
+        let mean: f64 = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() / 96.0;
+        for isa in Isa::available() {
+            let mut out = vec![0.0; 96];
+            rms_norm(isa, &x, &w, 1e-6, &mut out);
+            for i in 0..96 {
+                let want = f64::from(x[i]) / (mean + 1e-6).sqrt() * f64::from(w[i]);
+                assert!((f64::from(out[i]) - want).abs() < 1e-5, "{isa:?} {i}");
+            }
+            swiglu(isa, &x, &w, &mut out);
+            for i in 0..96 {
+                let want = x[i] / (1.0 + (-x[i]).exp()) * w[i];
+                assert!((out[i] - want).abs() < 1e-5, "{isa:?} {i}");
+            }
+            let want: f32 = x.iter().map(|v| ((v - 6.0) * 0.5).exp()).sum();
+            assert!((sum_exp(isa, &x, 6.0, 0.5) / want - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn rows_are_rounded_to_half_a_step() {
+        let x: Vec<f32> = (0..64).map(|i| ((i * 29 % 83) as f32 - 41.0) / 3.0).collect();
+        for isa in Isa::available() {
+            let (mut codes, mut scales) = (vec![0_i8; 64], vec![0.0; 2]);
+            let (mut sums16, mut sums32) = (vec![0; 4], vec![0; 2]);
+            quantize_row(isa, &x, &mut codes, &mut scales, &mut sums16, &mut sums32);
+            for i in 0..64 {
+                let back = f32::from(codes[i]) * scales[i / 32];
+                assert!((back - x[i]).abs() <= scales[i / 32] * 0.501, "{isa:?} {i}");
+            }
+            for (i, sum) in sums16.iter().enumerate() {
+                assert_eq!(*sum, codes[i * 16..][..16].iter().map(|&c| i32::from(c)).sum::<i32>());
+            }
+            assert_eq!(sums32, [sums16[0] + sums16[1], sums16[2] + sums16[3]]);
+            quantize_row(
+                isa,
+                &[0.0; 32],
+                &mut codes[..32],
+                &mut scales[..1],
+                &mut sums16[..2],
+                &mut sums32[..1],
+            );
+            assert_eq!((&codes[..32], scales[0]), (&[0_i8; 32][..], 0.0));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Weight matrices: quantised ones ([`Quantized`]), and floats for files that hold floats.
+
+use half::{bf16, f16};
+
+use super::activations::Activations;
+use super::gguf::{Gguf, TensorType};
+use super::isa::{Isa, dispatch};
+use super::lanes::{LANES, Lanes, multiply_rows};
+use super::parallel;
+use super::quantized::kernel;
+use super::quantized::unpack::Format;
+use super::quantized::{Quantized, room};
+use crate::{Check, Pool, Result};
+
+/// About how many bytes of a tensor are read at once.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// Weights of a linear layer: `rows` outputs from `width` inputs.
+pub struct Matrix {
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub width: usize,
+    weights: Weights,
+}
+
+enum Weights {
+    Quantized(Quantized),
+    /// Panels of 16 rows, `width` lanes each.
+    Dense(Vec<Lanes>),
+}
+
+impl Matrix {
+    /// Reads the tensor `name`, which must have `rows` rows of `width` values.
+    ///
+    /// # Errors
+    /// `Damaged` for a missing tensor or another shape; whatever `check` returns.
+    pub fn load(
+        gguf: &Gguf,
+        name: &str,
+        (rows, width): (usize, usize),
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<Self> {
+        let tensor = gguf.tensor(name)?;
+        if (tensor.rows, tensor.width) != (rows, width) {
+            return Err(gguf.damaged(format!(
+                "tensor \"{name}\" is {} × {} instead of {rows} × {width}",
+                tensor.rows, tensor.width
+            )));
+        }
+        let threads = pool.threads();
+        let mut weights = match Format::of(tensor.kind) {
+            Some(format) => Weights::Quantized(Quantized::new(format, rows, width)?),
+            None => Weights::Dense(room(rows.div_ceil(LANES) * width, Lanes::ZERO)?),
+        };
+        let rows_at_once = (CHUNK_BYTES / tensor.row_bytes).max(1).next_multiple_of(LANES);
+        let mut bytes = Vec::new();
+        for first in (0..rows).step_by(rows_at_once) {
+            check()?;
+            bytes.resize(rows_at_once.min(rows - first) * tensor.row_bytes, 0);
+            gguf.read_rows(&tensor, first, &mut bytes)?;
+            pool.run(|| match &mut weights {
+                Weights::Quantized(matrix) => {
+                    matrix.pack(threads, first / LANES, tensor.kind, &bytes, tensor.row_bytes);
+                }
+                Weights::Dense(lanes) => {
+                    let mut row = vec![0.0; width];
+                    for (i, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
+                        floats(tensor.kind, bytes, &mut row);
+                        let panel = &mut lanes[(first + i) / LANES * width..][..width];
+                        for (lanes, value) in panel.iter_mut().zip(&row) {
+                            lanes.0[i % LANES] = *value;
+                        }
+                    }
+                }
+            });
+        }
+        Ok(Self { rows, width, weights })
+    }
+
+    /// Whether its weights are floats.
+    pub fn is_dense(&self) -> bool {
+        matches!(self.weights, Weights::Dense(_))
+    }
+
+    /// Number of panels of 16 rows.
+    pub fn panels(&self) -> usize {
+        self.rows.div_ceil(LANES)
+    }
+
+    /// The weights of row `row`.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        match &self.weights {
+            Weights::Quantized(matrix) => matrix.row(row, out),
+            Weights::Dense(lanes) => {
+                let panel = &lanes[row / LANES * self.width..][..self.width];
+                for (out, lanes) in out.iter_mut().zip(panel) {
+                    *out = lanes.0[row % LANES];
+                }
+            }
+        }
+    }
+
+    /// Bytes in memory.
+    pub fn memory(&self) -> usize {
+        match &self.weights {
+            Weights::Quantized(matrix) => matrix.memory(),
+            Weights::Dense(lanes) => size_of_val(&lanes[..]),
+        }
+    }
+
+    fn multiply(&self, isa: Isa, first: usize, count: usize, x: &Activations, out: &mut [f32]) {
+        match &self.weights {
+            Weights::Quantized(matrix) => {
+                kernel::multiply(isa, matrix.panels().range(first, count), x, out);
+            }
+            Weights::Dense(lanes) => {
+                multiply_dense(isa, &lanes[first * self.width..][..count * self.width], x, out);
+            }
+        }
+    }
+}
+
+/// Results of a matrix: `data[panel][token][row of the panel]`.
+#[derive(Default)]
+pub struct Product {
+    tokens: usize,
+    rows: usize,
+    data: Vec<f32>,
+}
+
+impl Product {
+    /// The results of one token; `out` has as many values as the matrix has rows.
+    pub fn token(&self, token: usize, out: &mut [f32]) {
+        debug_assert_eq!(out.len(), self.rows);
+        for (panel, out) in out.chunks_mut(LANES).enumerate() {
+            let from = &self.data[(panel * self.tokens + token) * LANES..];
+            out.copy_from_slice(&from[..out.len()]);
+        }
+    }
+}
+
+struct Job<'a> {
+    matrix: &'a Matrix,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+/// Multiplies several matrices with the same activations.
+pub fn multiply<const N: usize>(
+    isa: Isa,
+    threads: usize,
+    matrices: [&Matrix; N],
+    x: &Activations,
+    out: [&mut Product; N],
+) {
+    let each = parallel::share(matrices.iter().map(|m| m.panels()).sum(), threads, 2);
+    let mut jobs = Vec::new();
+    for (matrix, product) in matrices.into_iter().zip(out) {
+        (product.tokens, product.rows) = (x.tokens, matrix.rows);
+        product.data.resize(matrix.panels() * x.tokens * LANES, 0.0);
+        for (i, out) in product.data.chunks_mut(each * x.tokens * LANES).enumerate() {
+            jobs.push(Job { matrix, first: i * each, out });
+        }
+    }
+    parallel::for_each(threads, jobs, |job: Job| {
+        let count = job.out.len() / (x.tokens * LANES);
+        job.matrix.multiply(isa, job.first, count, x, job.out);
+    });
+}
+
+dispatch! {
+    fn multiply_dense(panels: &[Lanes], x: &Activations, out: &mut [f32]) = multiply_dense_body
+}
+
+#[inline(always)]
+fn multiply_dense_body<const FMA: bool>(panels: &[Lanes], x: &Activations, out: &mut [f32]) {
+    let width = x.width;
+    for (panel, out) in panels.chunks_exact(width).zip(out.chunks_exact_mut(x.tokens * LANES)) {
+        let (fours, rest) = x.rows.split_at(x.tokens / 4 * 4 * width);
+        let (out_fours, out_rest) = out.split_at_mut(x.tokens / 4 * 4 * LANES);
+        for (rows, out) in fours.chunks_exact(4 * width).zip(out_fours.chunks_exact_mut(4 * LANES)) {
+            let mut sums = [Lanes::ZERO; 4];
+            let rows = std::array::from_fn(|r| &rows[r * width..][..width]);
+            multiply_rows::<FMA, 4>(rows, panel, 1, &mut sums);
+            for (out, sums) in out.chunks_exact_mut(LANES).zip(&sums) {
+                out.copy_from_slice(&sums.0);
+            }
+        }
+        for (row, out) in rest.chunks_exact(width).zip(out_rest.chunks_exact_mut(LANES)) {
+            let mut sums = [Lanes::ZERO];
+            multiply_rows::<FMA, 1>([row], panel, 1, &mut sums);
+            out.copy_from_slice(&sums[0].0);
+        }
+    }
+}
+
+/// Reads values of a float type.
+pub fn floats(kind: TensorType, bytes: &[u8], out: &mut [f32]) {
+    match kind {
+        TensorType::F16 => {
+            for (out, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                *out = f16::from_le_bytes([b[0], b[1]]).to_f32();
+            }
+        }
+        TensorType::BF16 => {
+            for (out, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                *out = bf16::from_le_bytes([b[0], b[1]]).to_f32();
+            }
+        }
+        _ => {
+            for (out, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                *out = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+            }
+        }
+    }
+}
+
+/// Reads the vector `name` of `length` floats.
+///
+/// # Errors
+/// `Damaged` for a missing tensor, another length, or a quantised type.
+pub fn load_vector(gguf: &Gguf, name: &str, length: usize) -> Result<Vec<f32>> {
+    let tensor = gguf.tensor(name)?;
+    if (tensor.rows, tensor.width) != (1, length) || Format::of(tensor.kind).is_some() {
+        return Err(gguf.damaged(format!("tensor \"{name}\" is not a vector of {length} floats")));
+    }
+    let mut bytes = vec![0; tensor.row_bytes];
+    gguf.read_rows(&tensor, 0, &mut bytes)?;
+    let mut out = vec![0.0; length];
+    floats(tensor.kind, &bytes, &mut out);
+    Ok(out)
+}

@@ -1,0 +1,122 @@
+//! AVX2: a line of codes is two registers; `vpmaddubsw` and `vpmaddwd` add four products to each of 8 sums.
+
+use std::arch::x86_64::{
+    __m256i, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
+    _mm256_load_ps, _mm256_load_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
+    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_storeu_ps, _mm256_sub_epi8,
+};
+
+use super::Tile;
+use crate::decoder::lanes::LANES;
+
+/// Multiplies one or two panels with up to two tokens; returns how many.
+pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
+    let format = tile.panels.format;
+    let (tokens, panels) = (tile.x.tokens, tile.panels.count());
+    let together = (tokens - tile.first_token).min(2);
+    assert!(together > 0 && out.len() == panels * tokens * LANES);
+    for panel in 0..panels {
+        for half in 0..2 {
+            // SAFETY: this module is reached only with an `Isa` that has these instructions; `product` checks
+            // the lengths that it relies on.
+            unsafe {
+                match (together, format.group, format.has_minimum, format.largest <= 31) {
+                    (2, 32, false, true) => product::<2, 8, false, true>(tile, out, panel, half),
+                    (2, 32, false, false) => product::<2, 8, false, false>(tile, out, panel, half),
+                    (2, 32, true, _) => product::<2, 8, true, true>(tile, out, panel, half),
+                    (2, _, false, true) => product::<2, 4, false, true>(tile, out, panel, half),
+                    (2, _, false, false) => product::<2, 4, false, false>(tile, out, panel, half),
+                    (2, _, true, _) => product::<2, 4, true, true>(tile, out, panel, half),
+                    (_, 32, false, true) => product::<1, 8, false, true>(tile, out, panel, half),
+                    (_, 32, false, false) => product::<1, 8, false, false>(tile, out, panel, half),
+                    (_, 32, true, _) => product::<1, 8, true, true>(tile, out, panel, half),
+                    (_, _, false, true) => product::<1, 4, false, true>(tile, out, panel, half),
+                    (_, _, false, false) => product::<1, 4, false, false>(tile, out, panel, half),
+                    (_, _, true, _) => product::<1, 4, true, true>(tile, out, panel, half),
+                }
+            }
+        }
+    }
+    together
+}
+
+/// Eight rows (the lower or upper `half` of a panel) with `T` tokens. `NARROW`: all codes are at most 31, so that
+/// four 16-bit sums of two products fit into 16 bits; wider codes are made signed first, since products of
+/// unsigned ones do not fit.
+///
+/// # Safety
+/// The processor has AVX2 and FMA; the format is as the parameters say.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn product<const T: usize, const QUADS: usize, const MINIMUM: bool, const NARROW: bool>(
+    tile: &Tile<'_>,
+    out: &mut [f32],
+    panel: usize,
+    half: usize,
+) {
+    let one = tile.panels.range(panel, 1);
+    let groups = one.width / (QUADS * 4);
+    assert!(one.lines.len() == groups * QUADS && one.scales.len() == groups);
+    let codes: [&[i8]; T] = std::array::from_fn(|t| tile.codes(t));
+    let factors: [&[f32]; T] = std::array::from_fn(|t| tile.scales(t));
+    let sums: [&[i32]; T] = std::array::from_fn(|t| tile.sums(t));
+    assert!(codes.iter().all(|c| c.len() == groups * QUADS * 4));
+    let offset = i32::from(one.format.offset);
+    let signed_offset = _mm256_set1_epi8(one.format.offset.cast_signed());
+    let ones = _mm256_set1_epi16(1);
+    let mut acc = [_mm256_setzero_ps(); T];
+    for group in 0..groups {
+        let lines = &one.lines[group * QUADS..][..QUADS];
+        let mut dots = [_mm256_setzero_si256(); T];
+        if NARROW && !MINIMUM {
+            for t in 0..T {
+                dots[t] = _mm256_set1_epi32(-offset * sums[t][group]);
+            }
+        }
+        for (four, lines) in lines.chunks_exact(4).enumerate() {
+            let mut shorts = [_mm256_setzero_si256(); T];
+            for (quad, line) in lines.iter().enumerate() {
+                let at = (group * QUADS + four * 4 + quad) * 4;
+                // SAFETY: a line has two halves of 32 bytes, aligned to 32.
+                let w = unsafe { _mm256_load_si256(line.0.as_ptr().add(half * 32).cast::<__m256i>()) };
+                for t in 0..T {
+                    // SAFETY: `at + 3` is below the width, the checked length of the codes.
+                    let x = unsafe { codes[t].as_ptr().add(at).cast::<i32>().read_unaligned() };
+                    let x = _mm256_set1_epi32(x);
+                    if NARROW {
+                        shorts[t] = _mm256_add_epi16(shorts[t], _mm256_maddubs_epi16(w, x));
+                    } else {
+                        // |w| is at most 128 and |x| at most 127: two products fit into 16 bits.
+                        let w = _mm256_sub_epi8(w, signed_offset);
+                        let products = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+                        dots[t] = _mm256_add_epi32(dots[t], _mm256_madd_epi16(products, ones));
+                    }
+                }
+            }
+            if NARROW {
+                for t in 0..T {
+                    dots[t] = _mm256_add_epi32(dots[t], _mm256_madd_epi16(shorts[t], ones));
+                }
+            }
+        }
+        // SAFETY: sixteen floats aligned to 64 bytes.
+        let scale = unsafe { _mm256_load_ps(one.scales[group].0.as_ptr().add(half * 8)) };
+        for t in 0..T {
+            let factor = factors[t][group * QUADS / 8];
+            let both = _mm256_mul_ps(scale, _mm256_set1_ps(factor));
+            acc[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[t]), both, acc[t]);
+            if MINIMUM {
+                // SAFETY: as above.
+                let minimum = unsafe { _mm256_load_ps(one.minimums[group].0.as_ptr().add(half * 8)) };
+                let sum = _mm256_set1_ps(factor * sums[t][group] as f32);
+                acc[t] = _mm256_fmadd_ps(minimum, sum, acc[t]);
+            }
+        }
+    }
+    for t in 0..T {
+        let at = (panel * tile.x.tokens + tile.first_token + t) * LANES + half * 8;
+        let out = &mut out[at..at + 8];
+        // SAFETY: `out` has eight floats.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc[t]) };
+    }
+}

@@ -1,0 +1,119 @@
+//! AVX-512 with VNNI: a line of codes is one register; `vpdpbusd` adds four products to each of 16 sums.
+
+use std::arch::x86_64::{
+    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512,
+    _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+};
+
+use super::Tile;
+use crate::decoder::lanes::LANES;
+
+/// Multiplies one or two panels with up to six tokens; returns how many.
+pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
+    let left = tile.x.tokens - tile.first_token;
+    match (tile.panels.count(), left) {
+        (2, 6..) => with_format::<2, 6>(tile, out),
+        (2, 4..) => with_format::<2, 4>(tile, out),
+        (2, 2..) => with_format::<2, 2>(tile, out),
+        (2, _) => with_format::<2, 1>(tile, out),
+        (_, 4..) => with_format::<1, 4>(tile, out),
+        _ => with_format::<1, 1>(tile, out),
+    }
+}
+
+fn with_format<const P: usize, const T: usize>(tile: &Tile<'_>, out: &mut [f32]) -> usize {
+    let format = tile.panels.format;
+    assert_eq!(tile.panels.count(), P);
+    assert!(tile.first_token + T <= tile.x.tokens && out.len() == P * tile.x.tokens * LANES);
+    // SAFETY: this module is reached only with an `Isa` that has these instructions; `product` stays within
+    // the slices of `tile`, whose lengths follow from the panels' number, the width and the format.
+    unsafe {
+        match (format.group, format.has_minimum) {
+            (32, false) => product::<P, T, 8, false>(tile, out),
+            (32, true) => product::<P, T, 8, true>(tile, out),
+            (16, false) => product::<P, T, 4, false>(tile, out),
+            _ => product::<P, T, 4, true>(tile, out),
+        }
+    }
+    T
+}
+
+/// # Safety
+/// The processor has the instructions; the tile has `P` panels and at least `T` tokens from its first on, and
+/// its format has `QUADS` lines to a group, and a minimum as `MINIMUM` says.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINIMUM: bool>(
+    tile: &Tile<'_>,
+    out: &mut [f32],
+) {
+    let panels = tile.panels;
+    let groups = panels.width / (QUADS * 4);
+    let offset = -i32::from(panels.format.offset);
+    let mut lines = [panels.lines.as_ptr(); P];
+    let mut scales = [panels.scales.as_ptr(); P];
+    let mut minimums = [panels.minimums.as_ptr(); P];
+    for p in 0..P {
+        let one = panels.range(p, 1);
+        assert!(one.lines.len() == groups * QUADS && one.scales.len() == groups);
+        assert!(!MINIMUM || one.minimums.len() == groups);
+        lines[p] = one.lines.as_ptr();
+        scales[p] = one.scales.as_ptr();
+        minimums[p] = one.minimums.as_ptr();
+    }
+    let mut codes = [std::ptr::null::<i8>(); T];
+    let mut factors = [std::ptr::null::<f32>(); T];
+    let mut sums = [std::ptr::null::<i32>(); T];
+    for t in 0..T {
+        assert!(tile.codes(t).len() == groups * QUADS * 4 && tile.sums(t).len() == groups);
+        assert!(tile.scales(t).len() == (groups * QUADS).div_ceil(8));
+        codes[t] = tile.codes(t).as_ptr();
+        factors[t] = tile.scales(t).as_ptr();
+        sums[t] = tile.sums(t).as_ptr();
+    }
+    let mut acc = [[_mm512_setzero_ps(); P]; T];
+    for group in 0..groups {
+        // SAFETY: `group` is below the lengths checked above.
+        let mut dots = std::array::from_fn::<_, T, _>(|t| {
+            let start = if MINIMUM { 0 } else { offset * unsafe { *sums[t].add(group) } };
+            [_mm512_set1_epi32(start); P]
+        });
+        for quad in 0..QUADS {
+            let at = group * QUADS + quad;
+            // SAFETY: `at` is below groups · QUADS; lines are aligned to 64 bytes.
+            let w = std::array::from_fn::<_, P, _>(|p| unsafe { _mm512_load_si512(lines[p].add(at).cast()) });
+            for t in 0..T {
+                // SAFETY: `4 · at + 3` is below the width.
+                let x = unsafe { codes[t].add(at * 4).cast::<i32>().read_unaligned() };
+                let x = _mm512_set1_epi32(x);
+                for p in 0..P {
+                    dots[t][p] = _mm512_dpbusd_epi32(dots[t][p], w[p], x);
+                }
+            }
+        }
+        for p in 0..P {
+            // SAFETY: `group` is below the lengths checked above; the lanes are aligned to 64 bytes.
+            let scale = unsafe { _mm512_load_ps(scales[p].add(group).cast()) };
+            for t in 0..T {
+                // SAFETY: as above.
+                let factor = unsafe { *factors[t].add(group * QUADS / 8) };
+                let both = _mm512_mul_ps(scale, _mm512_set1_ps(factor));
+                acc[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t][p]), both, acc[t][p]);
+                if MINIMUM {
+                    // SAFETY: as above; the format has minimums.
+                    let (minimum, sum) =
+                        unsafe { (_mm512_load_ps(minimums[p].add(group).cast()), *sums[t].add(group)) };
+                    let sum = _mm512_set1_ps(factor * sum as f32);
+                    acc[t][p] = _mm512_fmadd_ps(minimum, sum, acc[t][p]);
+                }
+            }
+        }
+    }
+    for p in 0..P {
+        for t in 0..T {
+            let at = (p * tile.x.tokens + tile.first_token + t) * LANES;
+            let out = &mut out[at..at + LANES];
+            // SAFETY: `out` has 16 floats.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc[t][p]) };
+        }
+    }
+}

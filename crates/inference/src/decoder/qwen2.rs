@@ -1,0 +1,397 @@
+//! The forward pass of Qwen2 (Yang et al. 2024): RMS norm, rotary positions, grouped queries with biases, SwiGLU.
+
+use std::time::{Duration, Instant};
+
+use super::activations::Activations;
+use super::attention::{Task, attend};
+use super::cache::Cache;
+use super::gguf::{Gguf, Tensor, TensorType};
+use super::isa::Isa;
+use super::lanes::{rms_norm, swiglu};
+use super::matrix::{Matrix, Product, floats, load_vector, multiply};
+use super::parallel;
+use super::quantized::unpack::{Format, Row};
+use crate::{Check, Error, Pool, Result};
+
+/// Tokens that go through the layers together.
+pub const CHUNK: usize = 128;
+/// Tokens of one attention job; fixed, so that results do not depend on the number of threads.
+const QUERY_TOKENS: usize = 8;
+/// The caller is asked whether to go on at least this often, up to the time of one layer.
+const SLICE: Duration = Duration::from_millis(15);
+/// More layers than any model has.
+const MAX_LAYERS: u64 = 1024;
+
+/// Sizes, from the file's metadata.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Tokens of the vocabulary.
+    pub vocabulary: usize,
+    /// Most positions.
+    pub context: usize,
+    layers: usize,
+    width: usize,
+    inner: usize,
+    heads: usize,
+    key_heads: usize,
+    head: usize,
+    epsilon: f32,
+    rope_base: f32,
+}
+
+struct Layer {
+    attention_norm: Vec<f32>,
+    /// Queries, keys and values.
+    inputs: [Matrix; 3],
+    biases: [Vec<f32>; 3],
+    attention_out: Matrix,
+    inner_norm: Vec<f32>,
+    gate: Matrix,
+    up: Matrix,
+    down: Matrix,
+}
+
+enum Embedding {
+    /// As it stands in the file.
+    Packed { tensor: Tensor, bytes: Vec<u8> },
+    /// The output matrix is the embedding too.
+    Tied,
+}
+
+/// Weights of a model.
+pub struct Qwen2 {
+    /// Its sizes.
+    pub shape: Shape,
+    isa: Isa,
+    embedding: Embedding,
+    layers: Vec<Layer>,
+    output_norm: Vec<f32>,
+    output: Matrix,
+}
+
+/// Buffers of the forward pass.
+#[derive(Default)]
+pub struct Scratch {
+    x: Vec<f32>,
+    activations: Activations,
+    products: [Product; 3],
+    queries: Vec<f32>,
+    attention: Vec<f32>,
+    /// Cosine and sine of each token and pair of elements.
+    rotation: Vec<(f32, f32)>,
+}
+
+impl Shape {
+    fn read(gguf: &Gguf) -> Result<Self> {
+        let integer = |key: &str, default: Option<u64>| {
+            let found = gguf.integer(&format!("qwen2.{key}")).or(default);
+            found
+                .filter(|&n| n > 0 && n <= u64::from(u32::MAX))
+                .map(|n| n as usize)
+                .ok_or_else(|| gguf.damaged(format!("\"qwen2.{key}\" is missing or makes no sense")))
+        };
+        let float = |key: &str, default: f64| {
+            let x = gguf.float(&format!("qwen2.{key}")).unwrap_or(default) as f32;
+            if x.is_finite() && x > 0.0 {
+                Ok(x)
+            } else {
+                Err(gguf.damaged(format!("\"qwen2.{key}\" makes no sense")))
+            }
+        };
+        if gguf.text("qwen2.rope.scaling.type").is_some_and(|kind| kind != "none") {
+            return Err(gguf.damaged("scaled rotary positions are not supported"));
+        }
+        let (width, heads) = (integer("embedding_length", None)?, integer("attention.head_count", None)?);
+        let shape = Self {
+            vocabulary: gguf.tensor("token_embd.weight")?.rows,
+            context: integer("context_length", None)?,
+            layers: integer("block_count", None)?,
+            width,
+            inner: integer("feed_forward_length", None)?,
+            heads,
+            key_heads: integer("attention.head_count_kv", Some(heads as u64))?,
+            head: integer("attention.key_length", Some((width / heads) as u64))?,
+            epsilon: float("attention.layer_norm_rms_epsilon", 1e-6)?,
+            rope_base: float("rope.freq_base", 10_000.0)?,
+        };
+        let sensible = shape.layers as u64 <= MAX_LAYERS
+            && shape.heads.is_multiple_of(shape.key_heads)
+            && shape.head.is_multiple_of(2)
+            && shape.heads.checked_mul(shape.head).is_some_and(|n| n <= u32::MAX as usize);
+        if sensible { Ok(shape) } else { Err(gguf.damaged("its sizes do not fit together")) }
+    }
+}
+
+impl Qwen2 {
+    /// Reads the weights.
+    ///
+    /// # Errors
+    /// `Damaged` when a tensor is missing or has another shape; whatever `check` returns.
+    pub fn load(gguf: &Gguf, pool: &Pool, check: Check<'_>) -> Result<Self> {
+        let shape = Shape::read(gguf)?;
+        let (width, inner) = (shape.width, shape.inner);
+        let (query_width, key_width) = (shape.heads * shape.head, shape.key_heads * shape.head);
+        let mut layers = Vec::new();
+        for i in 0..shape.layers {
+            let name = |part: &str| format!("blk.{i}.{part}");
+            let mut matrix = |part: &str, rows: usize, width: usize| {
+                Matrix::load(gguf, &name(&format!("{part}.weight")), (rows, width), pool, check)
+            };
+            let vector = |part: &str, length: usize| load_vector(gguf, &name(part), length);
+            layers.push(Layer {
+                attention_norm: vector("attn_norm.weight", width)?,
+                inputs: [
+                    matrix("attn_q", query_width, width)?,
+                    matrix("attn_k", key_width, width)?,
+                    matrix("attn_v", key_width, width)?,
+                ],
+                biases: [
+                    vector("attn_q.bias", query_width)?,
+                    vector("attn_k.bias", key_width)?,
+                    vector("attn_v.bias", key_width)?,
+                ],
+                attention_out: matrix("attn_output", width, query_width)?,
+                inner_norm: vector("ffn_norm.weight", width)?,
+                gate: matrix("ffn_gate", inner, width)?,
+                up: matrix("ffn_up", inner, width)?,
+                down: matrix("ffn_down", width, inner)?,
+            });
+        }
+        let output_norm = load_vector(gguf, "output_norm.weight", width)?;
+        let (embedding, output) = if gguf.find("output.weight").is_some() {
+            let tensor = gguf.tensor("token_embd.weight")?;
+            if tensor.width != width {
+                return Err(gguf.damaged("the embedding has another width than the layers"));
+            }
+            let mut bytes = super::quantized::room(tensor.rows * tensor.row_bytes, 0)?;
+            for (i, bytes) in bytes.chunks_mut(4096 * tensor.row_bytes).enumerate() {
+                check()?;
+                gguf.read_rows(&tensor, i * 4096, bytes)?;
+            }
+            (Embedding::Packed { tensor, bytes }, "output.weight")
+        } else {
+            (Embedding::Tied, "token_embd.weight")
+        };
+        let output = Matrix::load(gguf, output, (shape.vocabulary, width), pool, check)?;
+        Ok(Self { shape, isa: Isa::best(), embedding, layers, output_norm, output })
+    }
+
+    /// An empty cache for this model.
+    pub fn cache(&self) -> Cache {
+        let full = self.layers.iter().all(|layer| layer.inputs[1].is_dense());
+        Cache::new(self.shape.layers, self.shape.key_heads, self.shape.head, full)
+    }
+
+    /// Bytes of the weights.
+    pub fn memory(&self) -> usize {
+        let layers = self.layers.iter().flat_map(|l| {
+            l.inputs.iter().chain([&l.attention_out, &l.gate, &l.up, &l.down]).map(Matrix::memory)
+        });
+        let embedding = match &self.embedding {
+            Embedding::Packed { bytes, .. } => bytes.len(),
+            Embedding::Tied => 0,
+        };
+        layers.sum::<usize>() + embedding + self.output.memory()
+    }
+
+    /// Reads at most [`CHUNK`] tokens at `position`; gives the logits after the last one if `logits` is set.
+    ///
+    /// # Errors
+    /// `Internal` when memory is short; whatever `check` returns.
+    pub fn forward(
+        &self,
+        cache: &mut Cache,
+        scratch: &mut Scratch,
+        ids: &[u32],
+        position: usize,
+        logits: bool,
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<Option<Vec<f32>>> {
+        cache.reserve(position + ids.len())?;
+        self.embed(ids, &mut scratch.x)?;
+        self.rotate(position, ids.len(), &mut scratch.rotation);
+        let threads = pool.threads();
+        let mut next = 0;
+        while next < self.layers.len() {
+            check()?;
+            next = pool.run(|| {
+                let start = Instant::now();
+                let mut next = next;
+                while next < self.layers.len() && (start.elapsed() < SLICE) {
+                    self.layer(next, cache, scratch, position, threads);
+                    next += 1;
+                }
+                next
+            });
+        }
+        check()?;
+        if !logits {
+            return Ok(None);
+        }
+        let width = self.shape.width;
+        let mut out = vec![0.0; self.shape.vocabulary];
+        pool.run(|| {
+            let x = &scratch.x[scratch.x.len() - width..];
+            scratch.activations.fill(self.isa, 1, (1, width), &mut [], |_, _, row| {
+                rms_norm(self.isa, x, &self.output_norm, self.shape.epsilon, row);
+            });
+            let [product, ..] = &mut scratch.products;
+            multiply(self.isa, threads, [&self.output], &scratch.activations, [product]);
+            product.token(0, &mut out);
+        });
+        check()?;
+        Ok(Some(out))
+    }
+
+    fn embed(&self, ids: &[u32], x: &mut Vec<f32>) -> Result<()> {
+        let width = self.shape.width;
+        x.resize(ids.len() * width, 0.0);
+        for (&id, x) in ids.iter().zip(x.chunks_exact_mut(width)) {
+            let id = id as usize;
+            if id >= self.shape.vocabulary {
+                return Err(Error::InvalidInput(format!("token {id} is not in the vocabulary")));
+            }
+            match &self.embedding {
+                Embedding::Tied => self.output.row(id, x),
+                Embedding::Packed { tensor, bytes } => {
+                    let bytes = &bytes[id * tensor.row_bytes..][..tensor.row_bytes];
+                    unpack_row(tensor.kind, bytes, x);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rotary positions (Su et al. 2021): element i turns with element i + head / 2.
+    fn rotate(&self, position: usize, tokens: usize, rotation: &mut Vec<(f32, f32)>) {
+        let half = self.shape.head / 2;
+        rotation.clear();
+        for token in 0..tokens {
+            for i in 0..half {
+                let exponent = -((2 * i) as f32) / self.shape.head as f32;
+                let angle = (position + token) as f32 * self.shape.rope_base.powf(exponent);
+                rotation.push((angle.cos(), angle.sin()));
+            }
+        }
+    }
+
+    fn layer(&self, index: usize, cache: &mut Cache, scratch: &mut Scratch, position: usize, threads: usize) {
+        let Shape { width, inner, heads, key_heads, head, epsilon, .. } = self.shape;
+        let (layer, isa) = (&self.layers[index], self.isa);
+        let Scratch { x, activations, products: [a, b, c], queries, attention, rotation } = scratch;
+        let tokens = x.len() / width;
+        let (query_width, key_width) = (heads * head, key_heads * head);
+        activations.fill(isa, threads, (tokens, width), x, |_, x, row| {
+            rms_norm(isa, x, &layer.attention_norm, epsilon, row);
+        });
+        multiply(isa, threads, layer.inputs.each_ref(), activations, [a, b, c]);
+
+        // Queries, keys and values of a token side by side.
+        let stride = query_width + 2 * key_width;
+        queries.resize(tokens * stride, 0.0);
+        let each = parallel::share(tokens, threads, 1);
+        let jobs = queries.chunks_mut(each * stride).enumerate().collect();
+        parallel::for_each(threads, jobs, |(i, rows): (usize, &mut [f32])| {
+            for (j, row) in rows.chunks_exact_mut(stride).enumerate() {
+                let token = i * each + j;
+                let (q, kv) = row.split_at_mut(query_width);
+                let (k, v) = kv.split_at_mut(key_width);
+                a.token(token, q);
+                b.token(token, k);
+                c.token(token, v);
+                for (row, bias) in [&mut *q, k, v].into_iter().zip(&layer.biases) {
+                    row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+                }
+                let turns = &rotation[token * head / 2..][..head / 2];
+                let scale = 1.0 / (head as f32).sqrt();
+                row[..query_width].chunks_exact_mut(head).for_each(|x| turn(x, turns, scale));
+                row[query_width..query_width + key_width]
+                    .chunks_exact_mut(head)
+                    .for_each(|x| turn(x, turns, 1.0));
+            }
+        });
+
+        let cached = cache.layer(index);
+        let jobs = cached.iter_mut().enumerate().collect();
+        let write = |(h, cell): (usize, &mut super::cache::Head)| {
+            for (token, row) in queries.chunks_exact(stride).enumerate() {
+                let key = &row[query_width + h * head..][..head];
+                let value = &row[query_width + key_width + h * head..][..head];
+                cell.write(position + token, key, value);
+            }
+        };
+        parallel::for_each(if tokens < QUERY_TOKENS { 1 } else { threads }, jobs, write);
+
+        // Attention results: [key head][token][query head of the group][element].
+        let group = heads / key_heads;
+        attention.resize(tokens * query_width, 0.0);
+        let mut jobs = Vec::new();
+        for (h, out) in attention.chunks_exact_mut(tokens * group * head).enumerate() {
+            for (i, out) in out.chunks_mut(QUERY_TOKENS * group * head).enumerate() {
+                let first = i * QUERY_TOKENS;
+                jobs.push(Task {
+                    queries: &queries[first * stride + h * group * head..],
+                    stride,
+                    group,
+                    size: head,
+                    position: position + first,
+                    head: &cached[h],
+                    out,
+                });
+            }
+        }
+        // The last tokens have the longest rows of scores: start with them.
+        jobs.reverse();
+        parallel::for_each(threads, jobs, |task| attend(isa, task));
+
+        activations.fill(isa, threads, (tokens, query_width), &mut [], |token, _, row| {
+            for (h, row) in row.chunks_exact_mut(group * head).enumerate() {
+                let from = (h * tokens + token) * group * head;
+                row.copy_from_slice(&attention[from..][..group * head]);
+            }
+        });
+        multiply(isa, threads, [&layer.attention_out], activations, [a]);
+        activations.fill(isa, threads, (tokens, width), x, |token, x, row| {
+            a.token(token, row);
+            x.iter_mut().zip(&*row).for_each(|(x, y)| *x += y);
+            rms_norm(isa, x, &layer.inner_norm, epsilon, row);
+        });
+        multiply(isa, threads, [&layer.gate, &layer.up], activations, [a, b]);
+        activations.fill(isa, threads, (tokens, inner), &mut [], |token, _, row| {
+            let mut both = vec![0.0; 2 * inner];
+            let (gate, up) = both.split_at_mut(inner);
+            a.token(token, gate);
+            b.token(token, up);
+            swiglu(isa, gate, up, row);
+        });
+        multiply(isa, threads, [&layer.down], activations, [a]);
+        let each = parallel::share(tokens, threads, 1);
+        let jobs = x.chunks_mut(each * width).enumerate().collect();
+        parallel::for_each(threads, jobs, |(i, rows): (usize, &mut [f32])| {
+            let mut y = vec![0.0; width];
+            for (j, x) in rows.chunks_exact_mut(width).enumerate() {
+                a.token(i * each + j, &mut y);
+                x.iter_mut().zip(&y).for_each(|(x, y)| *x += y);
+            }
+        });
+    }
+}
+
+fn turn(x: &mut [f32], turns: &[(f32, f32)], scale: f32) {
+    let (low, high) = x.split_at_mut(turns.len());
+    for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(turns) {
+        (*low, *high) = ((*low * cos - *high * sin) * scale, (*high * cos + *low * sin) * scale);
+    }
+}
+
+fn unpack_row(kind: TensorType, bytes: &[u8], out: &mut [f32]) {
+    match Format::of(kind) {
+        None => floats(kind, bytes, out),
+        Some(format) => {
+            let mut row = Row::new(out.len(), format);
+            row.unpack(kind, bytes);
+            row.weights(format, out);
+        }
+    }
+}
