@@ -240,9 +240,15 @@ impl Cluster {
     /// # Errors
     /// When the server refuses.
     pub fn client_as(&self, role: &str, database: &str) -> Result<Client> {
+        let config = self.config(role, database);
+        config.connect(NoTls).with_context(|| format!("cannot connect to {database} as {role}"))
+    }
+
+    /// How to connect as `role`, for sessions with something of their own, such as a callback for notices.
+    pub fn config(&self, role: &str, database: &str) -> postgres::Config {
         let mut config = postgres::Config::new();
         config.host_path(&self.folder).port(PORT).user(role).dbname(database);
-        config.connect(NoTls).with_context(|| format!("cannot connect to {database} as {role}"))
+        config
     }
 
     /// What psql prints for `script`, stopping at the first error. `options` come before the script.

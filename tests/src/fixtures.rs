@@ -43,6 +43,6 @@ pub fn npy_rows(name: &str, columns: usize) -> Result<Vec<Vec<f32>>> {
         anyhow::bail!("{} is cut", path.display());
     };
     let values: Vec<f32> = elements.iter().map(|e| f32::from_le_bytes(*e)).collect();
-    ensure!(values.len() % columns == 0, "{} is cut", path.display());
+    ensure!(values.len().is_multiple_of(columns), "{} is cut", path.display());
     Ok(values.chunks(columns).map(<[f32]>::to_vec).collect())
 }

@@ -13,8 +13,8 @@ pub const STORE_VARIABLE: &str = "PG_ANSWER_MODEL_PATH";
 #[derive(Debug)]
 pub struct ModelStore {
     path: PathBuf,
-    /// Removes a copy when it is dropped.
-    _copy: Option<tempfile::TempDir>,
+    /// Of a copy: the store that it was made of, and the guard that removes the copy.
+    copy_of: Option<(PathBuf, tempfile::TempDir)>,
 }
 
 impl ModelStore {
@@ -33,7 +33,7 @@ impl ModelStore {
                 path.display()
             );
         }
-        Ok(Self { path, _copy: None })
+        Ok(Self { path, copy_of: None })
     }
 
     /// The folder.
@@ -47,12 +47,12 @@ impl ModelStore {
     /// # Errors
     /// When the file system refuses.
     pub fn copy(&self) -> Result<Self> {
-        let copy = tempfile::Builder::new().prefix("pg_answer_models.").tempdir()?;
-        readable_by_all(copy.path())?;
-        for model in [ENCODER, DECODER] {
-            link_all(&self.path.join(model), &copy.path().join(model))?;
-        }
-        Ok(Self { path: copy.path().to_owned(), _copy: Some(copy) })
+        let folder = tempfile::Builder::new().prefix("pg_answer_models.").tempdir()?;
+        readable_by_all(folder.path())?;
+        let path = folder.path().to_owned();
+        let copy = Self { path, copy_of: Some((self.path.clone(), folder)) };
+        [ENCODER, DECODER].iter().try_for_each(|model| copy.restore(model))?;
+        Ok(copy)
     }
 
     /// Replaces a file of a [copy](Self::copy) by `change` of its content, and states the new length in the card,
@@ -61,7 +61,7 @@ impl ModelStore {
     /// # Errors
     /// When the file is missing or the file system refuses.
     pub fn replace(&self, model: &str, file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Result<()> {
-        ensure!(self._copy.is_some(), "only a copy may be changed");
+        self.original()?;
         let path = self.path.join(model).join(file);
         let content = change(std::fs::read(&path).with_context(|| path.display().to_string())?);
         let bytes = content.len();
@@ -83,8 +83,22 @@ impl ModelStore {
     /// # Errors
     /// When the file system refuses.
     pub fn remove(&self, model: &str) -> Result<()> {
-        ensure!(self._copy.is_some(), "only a copy may be changed");
+        self.original()?;
         Ok(std::fs::remove_dir_all(self.path.join(model))?)
+    }
+
+    /// Puts a model that was [removed](Self::remove) back, undamaged.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn restore(&self, model: &str) -> Result<()> {
+        link_all(&self.original()?.join(model), &self.path.join(model))
+    }
+
+    /// The store that this is a copy of: nothing else may be changed.
+    fn original(&self) -> Result<&Path> {
+        let (path, _) = self.copy_of.as_ref().context("only a copy of the models may be changed")?;
+        Ok(path)
     }
 }
 
