@@ -265,7 +265,7 @@ impl Decoder {
         for (i, chunk) in ids.chunks(CHUNK).enumerate() {
             let (first, last) = (i * CHUNK, i * CHUNK + chunk.len() == ids.len());
             let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-            logits = self.model.forward(cache, scratch, chunk, first, last, pool, check)?;
+            logits = self.model.forward((cache, scratch), chunk, first, last, pool, check)?;
         }
         logits.ok_or_else(|| Error::Internal("no logits".to_owned()))
     }
@@ -273,7 +273,7 @@ impl Decoder {
     /// Logits after one more token at `position`.
     fn step(&mut self, id: u32, position: usize, pool: &Pool, check: Check<'_>) -> Result<Vec<f32>> {
         let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-        let logits = self.model.forward(cache, scratch, &[id], position, true, pool, check)?;
+        let logits = self.model.forward((cache, scratch), &[id], position, true, pool, check)?;
         logits.ok_or_else(|| Error::Internal("no logits".to_owned()))
     }
 }

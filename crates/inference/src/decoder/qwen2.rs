@@ -200,8 +200,7 @@ impl Qwen2 {
     /// `Internal` when memory is short; whatever `check` returns.
     pub fn forward(
         &self,
-        cache: &mut Cache,
-        scratch: &mut Scratch,
+        (cache, scratch): (&mut Cache, &mut Scratch),
         ids: &[u32],
         position: usize,
         logits: bool,

@@ -113,10 +113,10 @@ unsafe fn product<const T: usize, const QUADS: usize, const MINIMUM: bool, const
             }
         }
     }
-    for t in 0..T {
+    for (t, acc) in acc.into_iter().enumerate() {
         let at = (panel * tile.x.tokens + tile.first_token + t) * LANES + half * 8;
         let out = &mut out[at..at + 8];
         // SAFETY: `out` has eight floats.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc[t]) };
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc) };
     }
 }

@@ -72,8 +72,8 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
     }
     let mut acc = [[_mm512_setzero_ps(); P]; T];
     for group in 0..groups {
-        // SAFETY: `group` is below the lengths checked above.
         let mut dots = std::array::from_fn::<_, T, _>(|t| {
+            // SAFETY: `group` is below the lengths checked above.
             let start = if MINIMUM { 0 } else { offset * unsafe { *sums[t].add(group) } };
             [_mm512_set1_epi32(start); P]
         });
@@ -108,12 +108,12 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
             }
         }
     }
-    for p in 0..P {
-        for t in 0..T {
+    for (t, acc) in acc.into_iter().enumerate() {
+        for (p, acc) in acc.into_iter().enumerate() {
             let at = (p * tile.x.tokens + tile.first_token + t) * LANES;
             let out = &mut out[at..at + LANES];
             // SAFETY: `out` has 16 floats.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc[t][p]) };
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
         }
     }
 }

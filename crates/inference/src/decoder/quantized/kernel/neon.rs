@@ -96,12 +96,12 @@ unsafe fn product<const T: usize>(tile: &Tile<'_>, out: &mut [f32], panel: usize
             }
         }
     }
-    for t in 0..T {
-        for part in 0..4 {
+    for (t, acc) in acc.into_iter().enumerate() {
+        for (part, acc) in acc.into_iter().enumerate() {
             let at = (panel * tile.x.tokens + tile.first_token + t) * LANES + part * 4;
             let out = &mut out[at..at + 4];
             // SAFETY: `out` has four floats.
-            unsafe { vst1q_f32(out.as_mut_ptr(), acc[t][part]) };
+            unsafe { vst1q_f32(out.as_mut_ptr(), acc) };
         }
     }
 }
