@@ -37,7 +37,7 @@ is_usable_pg_config() {
     local pg_config=$1
     [ -x "$pg_config" ] || return 1
     supported_majors | grep -qx "$(pg_major "$pg_config")" || return 1
-    [ -x "$("$pg_config" --bindir)/postgres" ] && [ -f "$("$pg_config" --includedir-server)/postgres.h" ]
+    [ -x "$("$pg_config" --bindir 2>/dev/null)/postgres" ] && [ -f "$("$pg_config" --includedir-server)/postgres.h" ]
 }
 
 # All places where packages put servers, newest major first, then the one in PATH.
