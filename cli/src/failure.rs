@@ -108,8 +108,9 @@ impl From<pg_answer_models::Error> for Failure {
         use pg_answer_models::Error;
         let failure = Self::local(error.to_string());
         match error {
-            Error::InvalidName(_) => Self { kind: FailureKind::Usage, ..failure }
-                .hint("a name begins with a letter or digit and has letters, digits, dots, hyphens and underscores"),
+            Error::InvalidName(_) => Self { kind: FailureKind::Usage, ..failure }.hint(
+                "a name begins with a letter or digit and has letters, digits, dots, hyphens and underscores",
+            ),
             Error::NotInstalled { name, root } => {
                 let root = root.display();
                 Self::local(format!("model \"{name}\" is not installed in {root}"))
@@ -131,9 +132,8 @@ impl From<catalogue::Error> for Failure {
             catalogue::Error::Unknown { near, .. } if near.is_empty() => {
                 failure.hint("see what there is with: pg_answer_model list --available")
             }
-            catalogue::Error::Unknown { near, .. } => {
-                failure.hint(format!("did you mean {}? See: pg_answer_model list --available", near.join(" or ")))
-            }
+            catalogue::Error::Unknown { near, .. } => failure
+                .hint(format!("did you mean {}? See: pg_answer_model list --available", near.join(" or "))),
             catalogue::Error::Invalid(_) => Self { kind: FailureKind::Local, ..failure },
             catalogue::Error::Io { .. } => Self { kind: FailureKind::Local, ..failure },
         }

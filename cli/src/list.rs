@@ -69,7 +69,8 @@ pub fn print(text: &str) -> Result<()> {
 }
 
 fn table(rows: &[Row]) -> String {
-    let head = ["NAME", "KIND", "ARCHITECTURE", "DIMS", "CONTEXT", "QUANTIZATION", "SIZE", "LICENSE", "INSTALLED"];
+    let head =
+        ["NAME", "KIND", "ARCHITECTURE", "DIMS", "CONTEXT", "QUANTIZATION", "SIZE", "LICENSE", "INSTALLED"];
     let mut lines = vec![head.map(str::to_owned)];
     lines.extend(rows.iter().map(|row| {
         let card = row.card;
@@ -89,7 +90,8 @@ fn table(rows: &[Row]) -> String {
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }

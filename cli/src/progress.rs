@@ -21,9 +21,10 @@ impl Progress {
     pub fn new(label: impl Into<String>, bytes: u64) -> Self {
         let label = label.into();
         let plain = !std::io::stderr().is_terminal();
-        let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) };
+        let target =
+            if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) };
         let bar = ProgressBar::with_draw_target(Some(bytes), target);
-        let style = "{msg}  {wide_bar} {bytes:>10} of {total_bytes}  {bytes_per_sec:>12}  ETA {eta}";
+        let style = "{msg}\n  {wide_bar} {bytes:>10} of {total_bytes}  {bytes_per_sec:>12}  ETA {eta}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(label.clone());
         Self { bar, label, plain, last: Instant::now() }
@@ -57,6 +58,11 @@ impl Progress {
                 self.bar.eta().as_secs()
             );
         }
+    }
+
+    /// How many bytes are done.
+    pub fn position(&self) -> u64 {
+        self.bar.position()
     }
 
     /// Takes the bar away and prints a line in its place.

@@ -15,8 +15,9 @@ pub fn fetch(staging: &Staging, name: &str, dir: &Path, files: &[&File]) -> Resu
     let hint = || format!("{} must hold the files of {name} under the names of the catalogue", dir.display());
     for file in files {
         let path = dir.join(&file.path);
-        let mut from = std::fs::File::open(&path)
-            .map_err(|e| Failure::new(format!("{name}: could not read {}: {e}", path.display())).hint(hint()))?;
+        let mut from = std::fs::File::open(&path).map_err(|e| {
+            Failure::new(format!("{name}: could not read {}: {e}", path.display())).hint(hint())
+        })?;
         let mut progress = Progress::new(format!("{name}: {}", file.path), file.bytes);
         let mut part = Part::resume(staging, file, 0, &mut progress)?;
         part.append(&mut from, &mut progress)

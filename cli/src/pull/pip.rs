@@ -77,7 +77,8 @@ fn assemble(
         state.done.push(keys[i].clone());
         state.bytes = part.written();
         write_state(&state_path, &state)?;
-        let needed = members[i + 1..].iter().any(|m| m.package == member.package) || needed_later(&member.package);
+        let needed =
+            members[i + 1..].iter().any(|m| m.package == member.package) || needed_later(&member.package);
         if !needed {
             part::remove(&wheel)?;
         }

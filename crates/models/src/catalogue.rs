@@ -99,7 +99,8 @@ impl Catalogue {
     /// # Errors
     /// [`Error::Io`], or [`Error::Invalid`] with what is wrong in it.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         Self::parse(&text)
     }
 
@@ -164,7 +165,9 @@ impl Source {
                     }
                 }
                 if let Some(path) = files.keys().find(|path| !card.files.iter().any(|f| f.path == **path)) {
-                    return Err(format!("a pip source has members for \"{path}\", which is no file of the model"));
+                    return Err(format!(
+                        "a pip source has members for \"{path}\", which is no file of the model"
+                    ));
                 }
                 // The names become arguments of a command: nothing that could be an option, a URL or a path.
                 for member in files.values().flatten() {

@@ -138,7 +138,8 @@ impl InstalledModel {
             Err(e) => return Err(damaged(e.to_string())),
         }
         // A symbolic link must not make the server read what lies elsewhere.
-        let inside = || Ok::<bool, std::io::Error>(path.canonicalize()?.starts_with(self.dir.canonicalize()?));
+        let inside =
+            || Ok::<bool, std::io::Error>(path.canonicalize()?.starts_with(self.dir.canonicalize()?));
         if !inside().map_err(|e| Error::io(&path, e))? {
             return Err(damaged("it is a link out of the model's folder".to_owned()));
         }

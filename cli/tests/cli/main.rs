@@ -1,0 +1,6 @@
+//! The command `pg_answer_model` from the outside: its sources, its messages, its exit status.
+
+mod commands;
+mod hub;
+mod pip;
+mod site;
