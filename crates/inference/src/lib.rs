@@ -4,9 +4,11 @@
 //! tens of milliseconds; it stops the work by returning an error or by unwinding.
 
 pub mod decoder;
+pub mod encoder;
 pub mod error;
 pub mod threads;
 
+pub use encoder::{Encoder, Role, Tokens};
 pub use error::{Error, Result};
 pub use threads::Pool;
 

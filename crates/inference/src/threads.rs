@@ -17,6 +17,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Internal`] when the operating system gives no thread.
     pub fn new(threads: usize) -> Result<Self> {
+        quiet_global_pool();
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -48,6 +49,16 @@ impl Pool {
             None => work(),
         }
     }
+}
+
+/// Libraries that ask rayon for the number of threads outside of a pool start its global one: a thread per
+/// core with all signals open. Start it before them, with one thread and none.
+fn quiet_global_pool() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // It fails only when somebody was faster; then there is nothing to do.
+        let _ = with_signals_blocked(|| rayon::ThreadPoolBuilder::new().num_threads(1).build_global());
+    });
 }
 
 /// New threads inherit the signal mask of the thread that makes them: block all signals meanwhile.

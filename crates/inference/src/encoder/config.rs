@@ -1,0 +1,333 @@
+//! The configuration files of an encoder, in the layout of sentence-transformers.
+//!
+//! All of it is untrusted: numbers are held against limits here and against the weights later.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::files::Files;
+use crate::Result;
+
+/// Most layers that are believed.
+const MAX_LAYERS: usize = 1024;
+/// Widest row that is believed.
+const MAX_WIDTH: usize = 1 << 20;
+
+/// Everything about an encoder that is not a weight or a vocabulary.
+#[derive(Debug)]
+pub struct Config {
+    /// The network.
+    pub bert: Bert,
+    /// How the rows of a text become one vector.
+    pub pooling: Pooling,
+    /// Whether vectors get length 1.
+    pub normalize: bool,
+    /// Most tokens of a text, special tokens included; held against the position table later.
+    pub max_tokens: usize,
+    /// Whether texts are turned to lower case before the tokenizer sees them.
+    pub lower_case: bool,
+    /// What is put before texts.
+    pub prompts: Prompts,
+}
+
+/// `config.json` of a `BertModel`.
+#[derive(Debug)]
+pub struct Bert {
+    /// Elements of a row.
+    pub hidden: usize,
+    /// Elements of a row between the two dense layers of the feed-forward part.
+    pub intermediate: usize,
+    /// Attention heads; they divide `hidden`.
+    pub heads: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Added to the variance in layer normalisation.
+    pub epsilon: f32,
+    /// Between the two dense layers of the feed-forward part.
+    pub activation: Activation,
+}
+
+/// Function between the two dense layers of the feed-forward part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x·Φ(x).
+    Gelu,
+    /// Its tanh approximation.
+    GeluTanh,
+    /// max(x, 0).
+    Relu,
+}
+
+/// How the rows of a text become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// The row of the first token.
+    Cls,
+    /// The mean of all rows.
+    Mean,
+    /// The largest value of each element.
+    Max,
+    /// The sum of all rows over the square root of their number.
+    MeanSqrtLen,
+}
+
+/// What is put before texts, by what they are.
+#[derive(Debug, Default)]
+pub struct Prompts {
+    /// Before texts of which nothing is known.
+    pub plain: String,
+    /// Before questions.
+    pub query: String,
+    /// Before passages.
+    pub document: String,
+}
+
+#[derive(Deserialize)]
+struct RawBert {
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_attention_heads: usize,
+    num_hidden_layers: usize,
+    hidden_act: Option<String>,
+    layer_norm_eps: Option<f64>,
+    position_embedding_type: Option<String>,
+    #[serde(default)]
+    is_decoder: bool,
+}
+
+/// The two names of an architecture that any `config.json` may have.
+#[derive(Deserialize)]
+struct RawArchitecture {
+    architectures: Option<Vec<String>>,
+    model_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawModule {
+    #[serde(default)]
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct RawSentenceBert {
+    max_seq_length: Option<usize>,
+    #[serde(default)]
+    do_lower_case: bool,
+}
+
+#[derive(Deserialize)]
+struct RawTokenizerConfig {
+    /// Some published files say 1e30 for "no limit".
+    model_max_length: Option<f64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawPooling {
+    pooling_mode: Option<String>,
+    pooling_mode_cls_token: bool,
+    pooling_mode_mean_tokens: bool,
+    pooling_mode_max_tokens: bool,
+    pooling_mode_mean_sqrt_len_tokens: bool,
+    pooling_mode_weightedmean_tokens: bool,
+    pooling_mode_lasttoken: bool,
+    include_prompt: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawSentenceTransformers {
+    prompts: Option<HashMap<String, String>>,
+    default_prompt_name: Option<String>,
+}
+
+impl Config {
+    /// Reads all configuration files of a model.
+    ///
+    /// # Errors
+    /// [`pg_answer_models::Error::Damaged`] for what cannot be read, [`crate::Error::Unsupported`] for what is
+    /// known but not built here.
+    pub fn read(files: &mut Files<'_>) -> Result<Self> {
+        let modules = Modules::read(files)?;
+        files.set_folder(&modules.transformer);
+        let bert = Bert::read(files)?;
+        let sentence: Option<RawSentenceBert> = files.json("sentence_bert_config.json")?;
+        let max_tokens = match sentence.as_ref().and_then(|s| s.max_seq_length) {
+            Some(n) => n,
+            None => {
+                let tokenizer: Option<RawTokenizerConfig> = files.json("tokenizer_config.json")?;
+                // A cast of a float is saturating; the position table limits it further.
+                tokenizer.and_then(|t| t.model_max_length).map_or(usize::MAX, |n| n as usize)
+            }
+        };
+        let prompts = Prompts::read(files)?;
+        let any_prompt = [&prompts.plain, &prompts.query, &prompts.document].iter().any(|p| !p.is_empty());
+        if any_prompt && !modules.pools_prompt {
+            return Err(files.unsupported("it leaves prompts out of pooling".to_owned()));
+        }
+        Ok(Self {
+            bert,
+            pooling: modules.pooling,
+            normalize: modules.normalize,
+            max_tokens,
+            lower_case: sentence.is_some_and(|s| s.do_lower_case),
+            prompts,
+        })
+    }
+}
+
+impl Bert {
+    fn read(files: &Files<'_>) -> Result<Self> {
+        const FILE: &str = "config.json";
+        // The architecture comes first: the configuration of another one need not have BERT's keys.
+        let named: RawArchitecture = files.required(FILE)?;
+        let class = named.architectures.and_then(|a| a.into_iter().next());
+        let is_bert = match (&named.model_type, &class) {
+            (Some(kind), _) => kind == "bert",
+            (None, Some(class)) => class.starts_with("Bert"),
+            (None, None) => true,
+        };
+        if !is_bert {
+            let name = class.or(named.model_type).unwrap_or_default();
+            return Err(files.unsupported(format!("architecture {name} is not supported as an encoder")));
+        }
+        let raw: RawBert = files.required(FILE)?;
+        let damaged = |reason: String| Err(files.damaged(FILE, reason));
+        if raw.hidden_size == 0 || raw.hidden_size > MAX_WIDTH {
+            return damaged(format!("hidden_size {}", raw.hidden_size));
+        }
+        if raw.intermediate_size == 0 || raw.intermediate_size > MAX_WIDTH {
+            return damaged(format!("intermediate_size {}", raw.intermediate_size));
+        }
+        if raw.num_attention_heads == 0 || !raw.hidden_size.is_multiple_of(raw.num_attention_heads) {
+            return damaged(format!("{} attention heads in {}", raw.num_attention_heads, raw.hidden_size));
+        }
+        if raw.num_hidden_layers == 0 || raw.num_hidden_layers > MAX_LAYERS {
+            return damaged(format!("num_hidden_layers {}", raw.num_hidden_layers));
+        }
+        let epsilon = raw.layer_norm_eps.unwrap_or(1e-12) as f32;
+        if !(0.0..1.0).contains(&epsilon) {
+            return damaged(format!("layer_norm_eps {epsilon}"));
+        }
+        if raw.is_decoder {
+            return Err(files.unsupported("it is a BERT decoder".to_owned()));
+        }
+        match raw.position_embedding_type.as_deref() {
+            None | Some("absolute") => {}
+            Some(other) => return Err(files.unsupported(format!("position_embedding_type {other}"))),
+        }
+        let activation = match raw.hidden_act.as_deref() {
+            None | Some("gelu") => Activation::Gelu,
+            Some("gelu_new" | "gelu_pytorch_tanh") => Activation::GeluTanh,
+            Some("relu") => Activation::Relu,
+            Some(other) => return Err(files.unsupported(format!("hidden_act {other}"))),
+        };
+        Ok(Self {
+            hidden: raw.hidden_size,
+            intermediate: raw.intermediate_size,
+            heads: raw.num_attention_heads,
+            layers: raw.num_hidden_layers,
+            epsilon,
+            activation,
+        })
+    }
+}
+
+/// What `modules.json` says follows what.
+struct Modules {
+    /// Folder of the network's files.
+    transformer: String,
+    pooling: Pooling,
+    /// Whether the tokens of a prompt take part in pooling.
+    pools_prompt: bool,
+    normalize: bool,
+}
+
+impl Modules {
+    /// Without the file: mean pooling, no normalisation, as sentence-transformers does.
+    fn read(files: &Files<'_>) -> Result<Self> {
+        let mut found =
+            Self { transformer: String::new(), pooling: Pooling::Mean, pools_prompt: true, normalize: false };
+        let Some(modules) = files.json::<Vec<RawModule>>("modules.json")? else { return Ok(found) };
+        let mut stage = 0;
+        for module in modules {
+            let kind = module.kind.rsplit('.').next().unwrap_or_default();
+            stage = match (stage, kind) {
+                (0, "Transformer") => {
+                    found.transformer = module.path;
+                    1
+                }
+                (1, "Pooling") => {
+                    let path = format!("{}/config.json", module.path);
+                    let raw: RawPooling = files.required(&path)?;
+                    found.pools_prompt = raw.include_prompt.unwrap_or(true);
+                    found.pooling = raw.mode(files)?;
+                    2
+                }
+                (2, "Normalize") => {
+                    found.normalize = true;
+                    3
+                }
+                _ => return Err(files.unsupported(format!("module {kind} is unknown, or not in its place"))),
+            };
+        }
+        if stage < 2 {
+            return Err(files.unsupported("it has no pooling".to_owned()));
+        }
+        Ok(found)
+    }
+}
+
+impl RawPooling {
+    fn mode(&self, files: &Files<'_>) -> Result<Pooling> {
+        if let Some(mode) = &self.pooling_mode {
+            return match mode.as_str() {
+                "cls" => Ok(Pooling::Cls),
+                "mean" => Ok(Pooling::Mean),
+                "max" => Ok(Pooling::Max),
+                "mean_sqrt_len_tokens" => Ok(Pooling::MeanSqrtLen),
+                other => Err(files.unsupported(format!("pooling {other}"))),
+            };
+        }
+        let modes = [
+            (self.pooling_mode_cls_token, Some(Pooling::Cls)),
+            (self.pooling_mode_mean_tokens, Some(Pooling::Mean)),
+            (self.pooling_mode_max_tokens, Some(Pooling::Max)),
+            (self.pooling_mode_mean_sqrt_len_tokens, Some(Pooling::MeanSqrtLen)),
+            (self.pooling_mode_weightedmean_tokens, None),
+            (self.pooling_mode_lasttoken, None),
+        ];
+        let mut chosen = modes.iter().filter(|(set, _)| *set).map(|(_, mode)| *mode);
+        match (chosen.next(), chosen.next()) {
+            (Some(Some(mode)), None) => Ok(mode),
+            (None, _) => Ok(Pooling::Mean),
+            _ => Err(files.unsupported("pooling other than one of cls, mean, max, mean_sqrt_len".to_owned())),
+        }
+    }
+}
+
+impl Prompts {
+    fn read(files: &Files<'_>) -> Result<Self> {
+        const FILE: &str = "config_sentence_transformers.json";
+        let raw: RawSentenceTransformers = files.json_at_root(FILE)?.unwrap_or_default();
+        let named = raw.prompts.unwrap_or_default();
+        let plain = match &raw.default_prompt_name {
+            None => String::new(),
+            Some(name) => match named.get(name) {
+                Some(prompt) => prompt.clone(),
+                None => return Err(files.damaged(FILE, format!("no prompt is called \"{name}\""))),
+            },
+        };
+        let first = |names: &[&str]| names.iter().find_map(|n| named.get(*n)).unwrap_or(&plain).clone();
+        Ok(Self { query: first(&["query"]), document: first(&["document", "passage", "corpus"]), plain })
+    }
+}
+
+/// Parses `text`, the content of a configuration file.
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> std::result::Result<T, String> {
+    serde_json::from_slice(text).map_err(|e| e.to_string())
+}

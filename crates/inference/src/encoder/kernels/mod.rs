@@ -1,0 +1,112 @@
+//! Arithmetic of the encoder outside the matrix products.
+//!
+//! Each kernel is one portable body, written so that the compiler vectorises it, and compiled once per
+//! instruction set; [`Level`] chooses at run time, because the library is built for the oldest processor
+//! of its architecture.
+
+mod attention;
+mod math;
+mod norm;
+
+pub use attention::{Scratch, attend_head};
+pub use math::{gelu_bias, gelu_tanh_bias, relu_bias};
+pub use norm::{Norm, add_norm};
+
+/// An instruction set that this processor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level(Isa);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Isa {
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// All that this processor has, the best last. There is no other way to make one.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut levels = vec![Self(Isa::Baseline)];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            levels.push(Self(Isa::Avx2));
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                levels.push(Self(Isa::Avx512));
+            }
+        }
+        levels
+    }
+
+    /// The best that this processor has.
+    pub fn best() -> Self {
+        Self::available().pop().unwrap_or(Self(Isa::Baseline))
+    }
+}
+
+/// Whether the baseline has a fused multiply-add instruction; without one `mul_add` is a slow library call.
+const BASELINE_FMA: bool = cfg!(target_arch = "aarch64");
+
+/// Defines a function that runs `$body::<FMA>` compiled for the given [`Level`].
+macro_rules! dispatch {
+    ($(#[$attribute:meta])* $name:ident = $body:ident($($argument:ident: $type:ty),* $(,)?)) => {
+        $(#[$attribute])*
+        #[allow(clippy::too_many_arguments)]
+        pub fn $name(level: $crate::encoder::kernels::Level, $($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($argument: $type),*) {
+                    $body::<true>($($argument),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($argument: $type),*) {
+                    $body::<true>($($argument),*)
+                }
+                match level.0 {
+                    // SAFETY: a `Level` is only made after the processor was asked for these features.
+                    $crate::encoder::kernels::Isa::Avx512 => return unsafe { avx512($($argument),*) },
+                    // SAFETY: as above.
+                    $crate::encoder::kernels::Isa::Avx2 => return unsafe { avx2($($argument),*) },
+                    $crate::encoder::kernels::Isa::Baseline => {}
+                }
+            }
+            let _ = level;
+            $body::<{ $crate::encoder::kernels::BASELINE_FMA }>($($argument),*)
+        }
+    };
+}
+use dispatch;
+
+/// `a * b + c`, fused where that is one instruction.
+#[inline(always)]
+fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Partial sums that are kept side by side, so that a reduction vectorises.
+const LANES: usize = 16;
+
+/// The sum of `f(x)` over a slice.
+#[inline(always)]
+fn sum_of(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(x);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += f(x);
+    }
+    lanes.iter().sum()
+}
