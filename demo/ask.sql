@@ -1,0 +1,10 @@
+-- Asks :question and shows what the answer rests on.
+\echo
+\echo 'Q:' :question
+\timing on
+SELECT 'A: ' || rag_answer(:'question');
+\timing off
+SELECT format('   [%s] %s  %s%s (%s)', row_number() OVER (ORDER BY r.score DESC), round(r.score::numeric, 2), r.title,
+              nullif(' > ' || m.section, ' > '), m.page)
+FROM rag_retrieve(:'question', 'manual') r JOIN manual m ON m.id = (r.key ->> 'id')::bigint
+ORDER BY r.score DESC;
