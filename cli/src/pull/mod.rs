@@ -31,8 +31,12 @@ fn pull_one(store: &Store, entry: &Entry, from: Option<&Path>) -> Result<()> {
     if is_complete(store, entry)? {
         return Ok(());
     }
-    let staging = store.stage(name, &mut || eprintln!("{name}: waiting for another pull of it"))?;
-    if is_complete(store, entry)? {
+    let mut waited = false;
+    let staging = store.stage(name, &mut || {
+        eprintln!("{name}: waiting for another pull of it");
+        waited = true;
+    })?;
+    if waited && is_complete(store, entry)? {
         return Ok(staging.discard()?);
     }
     // A damaged or outdated model may have files that are still right.
@@ -122,7 +126,7 @@ fn check_space(staging: &Staging, name: &str, missing: &[&File]) -> Result<()> {
         needed = needed.saturating_add(file.bytes.saturating_sub(have));
     }
     // Where the system does not tell, the writing will.
-    let Ok(disk) = rustix::fs::statvfs(&staging.work()) else { return Ok(()) };
+    let Ok(disk) = rustix::fs::statvfs(staging.work()) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if free >= needed {
         return Ok(());
