@@ -9,7 +9,7 @@ mod call;
 mod aggregates;
 mod array;
 mod casts;
-mod datum;
+pub mod datum;
 mod functions;
 mod io;
 mod operators;

@@ -1,0 +1,99 @@
+//! Models that this process has loaded, and its helper threads.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use pg_answer_inference::decoder::Decoder;
+use pg_answer_inference::encoder::Encoder;
+use pg_answer_inference::{Pool, Result};
+use pg_answer_models::{InstalledModel, Store};
+
+use crate::model::check;
+use crate::settings;
+
+/// Loaded models of one kind, the last used first. The oldest goes when there are more than `LIMIT`.
+struct Cache<T, const LIMIT: usize> {
+    loaded: RefCell<Vec<(PathBuf, Rc<T>)>>,
+}
+
+impl<T, const LIMIT: usize> Cache<T, LIMIT> {
+    const fn new() -> Self {
+        Self { loaded: RefCell::new(Vec::new()) }
+    }
+
+    /// The model in the folder of `model`, loaded by `load` unless it is here.
+    fn get(&self, name: &str, load: impl FnOnce(&InstalledModel) -> Result<T>) -> Result<Rc<T>> {
+        let store = Store::new(settings::model_path());
+        let dir = store.root().join(name);
+        // Loading can raise an ERROR: no borrow may be held across it.
+        let at = self.loaded.borrow().iter().position(|(d, _)| *d == dir);
+        let entry = match at {
+            Some(at) => self.loaded.borrow_mut().remove(at),
+            None => {
+                let installed = store.open(name)?;
+                // Make room first: two large models need not fit at once.
+                self.loaded.borrow_mut().truncate(LIMIT - 1);
+                (dir, Rc::new(load(&installed)?))
+            }
+        };
+        let model = Rc::clone(&entry.1);
+        self.loaded.borrow_mut().insert(0, entry);
+        Ok(model)
+    }
+
+    fn find(&self, dir: &Path) -> Option<Rc<T>> {
+        self.loaded.borrow().iter().find(|(d, _)| d == dir).map(|(_, m)| Rc::clone(m))
+    }
+}
+
+/// Small and often used side by side (a query's model and a reranker, two sources).
+const ENCODERS: usize = 4;
+/// Large: one at a time.
+const DECODERS: usize = 1;
+
+thread_local! {
+    static LOADED_ENCODERS: Cache<Encoder, ENCODERS> = const { Cache::new() };
+    static LOADED_DECODERS: Cache<RefCell<Decoder>, DECODERS> = const { Cache::new() };
+    static POOL: RefCell<Option<(usize, Rc<Pool>)>> = const { RefCell::new(None) };
+}
+
+/// The helper threads, as many as `pg_answer.threads` says now.
+fn pool() -> Result<Rc<Pool>> {
+    let threads = settings::threads();
+    POOL.with_borrow_mut(|slot| match slot {
+        Some((n, pool)) if *n == threads => Ok(Rc::clone(pool)),
+        _ => {
+            let pool = Rc::new(Pool::new(threads)?);
+            *slot = Some((threads, Rc::clone(&pool)));
+            Ok(pool)
+        }
+    })
+}
+
+/// Runs `work` with encoder `name`, loading it first if need be.
+///
+/// # Errors
+/// Those of the load and of `work`.
+pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<R>) -> Result<R> {
+    let encoder = LOADED_ENCODERS.with(|cache| cache.get(name, Encoder::load))?;
+    work(&encoder, &*pool()?)
+}
+
+/// Runs `work` with decoder `name`, loading it first if need be.
+///
+/// # Errors
+/// Those of the load and of `work`.
+pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut Decoder, &Pool) -> Result<R>) -> Result<R> {
+    let pool = pool()?;
+    let load = |model: &InstalledModel| Ok(RefCell::new(Decoder::load(model, &pool, &mut check)?));
+    let decoder = LOADED_DECODERS.with(|cache| cache.get(name, load))?;
+    // No SQL runs while a model does, so nothing in this session can ask for it a second time.
+    work(&mut decoder.borrow_mut(), &pool)
+}
+
+/// Bytes that the model in folder `dir` holds in this process, if it is loaded.
+pub(super) fn loaded_bytes(dir: &Path) -> Option<usize> {
+    let encoder = LOADED_ENCODERS.with(|cache| cache.find(dir)).map(|m| m.memory());
+    encoder.or_else(|| LOADED_DECODERS.with(|cache| cache.find(dir)).map(|m| m.borrow().memory()))
+}

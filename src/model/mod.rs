@@ -1,0 +1,32 @@
+//! The models of this session: loaded when first used, kept until the session ends or another takes their place.
+
+mod cache;
+mod error;
+mod view;
+
+pub use cache::{with_decoder, with_encoder};
+
+use pg_answer_inference::Result;
+use pg_answer_models::{Kind, Store};
+
+use crate::settings;
+
+/// Tokens of `text` for the model `name`, special tokens of an encoder included.
+///
+/// # Errors
+/// Those of the load.
+pub fn count_tokens(name: &str, text: &str) -> Result<usize> {
+    match Store::new(settings::model_path()).open(name)?.card.kind {
+        Kind::Encoder => with_encoder(name, |encoder, _| encoder.count_tokens(text)),
+        Kind::Decoder => with_decoder(name, |decoder, _| decoder.count_tokens(text)),
+    }
+}
+
+/// Passed to every model run: lets a cancel, a timeout or a termination through.
+///
+/// The server's interrupt handler raises its ERROR from here; the frames of the model run are unwound and
+/// keep nothing half-done, since every run starts from a clean state.
+pub fn check() -> Result<()> {
+    pgrx::check_for_interrupts!();
+    Ok(())
+}

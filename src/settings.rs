@@ -1,0 +1,109 @@
+//! The settings `pg_answer.*`.
+
+use std::ffi::CString;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+
+/// What happens to a text that is longer than the model's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum OnTruncate {
+    /// Embed its beginning and say nothing, as sentence-transformers does.
+    #[name = c"ignore"]
+    Ignore,
+    /// Embed its beginning and raise a NOTICE.
+    #[name = c"notice"]
+    Notice,
+    /// Raise an ERROR.
+    #[name = c"error"]
+    Error,
+}
+
+static MODEL_PATH: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"/var/lib/pg_answer/models"));
+static EMBEDDING_MODEL: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
+static GENERATION_MODEL: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
+static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static ON_TRUNCATE: GucSetting<OnTruncate> = GucSetting::<OnTruncate>::new(OnTruncate::Ignore);
+
+/// Makes the settings known; called once when the library is loaded.
+pub fn define() {
+    GucRegistry::define_string_guc(
+        c"pg_answer.model_path",
+        c"Folder of the installed models.",
+        c"Models are put there by the command pg_answer_model. Only superusers may change it.",
+        &MODEL_PATH,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_answer.embedding_model",
+        c"Model of embed() when none is named.",
+        c"",
+        &EMBEDDING_MODEL,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_answer.generation_model",
+        c"Model of generate() and rag_answer() when none is named.",
+        c"",
+        &GENERATION_MODEL,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_answer.threads",
+        c"Threads that run a model in one session.",
+        c"0 means one per core. Parallel workers always use one.",
+        &THREADS,
+        0,
+        256,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_enum_guc(
+        c"pg_answer.on_truncate",
+        c"What embed() does with a text that is longer than the model's window.",
+        c"ignore: embed its beginning; notice: the same with a NOTICE; error: raise an ERROR.",
+        &ON_TRUNCATE,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    // SAFETY: a valid C string; called on the main thread while the library is loaded.
+    unsafe {
+        pg_sys::MarkGUCPrefixReserved(c"pg_answer".as_ptr());
+    }
+}
+
+fn text(setting: &GucSetting<Option<CString>>) -> String {
+    setting.get().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Folder of the installed models.
+pub fn model_path() -> String {
+    text(&MODEL_PATH)
+}
+
+/// Model of `embed(text)`.
+pub fn embedding_model() -> String {
+    text(&EMBEDDING_MODEL)
+}
+
+/// Model of `generate` and `rag_answer`.
+pub fn generation_model() -> String {
+    text(&GENERATION_MODEL)
+}
+
+/// Threads for one model run in this process; 0 means one per core.
+pub fn threads() -> usize {
+    // SAFETY: reads a plain global of the server on the main thread.
+    let worker = unsafe { pg_sys::ParallelWorkerNumber } >= 0;
+    if worker { 1 } else { usize::try_from(THREADS.get()).unwrap_or(0) }
+}
+
+/// What to do with a text that is too long.
+pub fn on_truncate() -> OnTruncate {
+    ON_TRUNCATE.get()
+}
