@@ -2,6 +2,7 @@
 
 /// `answer` without the citations of passages that do not exist (numbers beyond `passages`, or 0).
 ///
+/// Inside a sentence such a number stays, without its brackets: there it was meant as a number.
 /// A bracket with other content than numbers, commas and spaces is no citation and stays as it is.
 pub fn keep_valid(answer: &str, passages: usize) -> String {
     let mut text = answer.to_owned();
@@ -30,7 +31,9 @@ fn clean(answer: &str, passages: usize) -> String {
             Some(numbers) => {
                 let valid: Vec<String> =
                     numbers.iter().filter(|n| (1..=passages).contains(n)).map(usize::to_string).collect();
-                if valid.is_empty() {
+                if valid.is_empty() && is_word(after) {
+                    kept.push_str(inside.trim());
+                } else if valid.is_empty() {
                     kept.truncate(kept.trim_end_matches(' ').len());
                 } else {
                     kept.push_str(&format!("[{}]", valid.join(", ")));
@@ -45,6 +48,11 @@ fn clean(answer: &str, passages: usize) -> String {
     }
     kept.push_str(rest);
     kept
+}
+
+/// Whether the sentence goes on: a small model also writes "allows [100] connections" for a plain number.
+fn is_word(after: &str) -> bool {
+    after.trim_start().starts_with(char::is_lowercase)
 }
 
 /// The numbers of a bracket's inside, or none if anything else stands there.
@@ -71,6 +79,11 @@ mod tests {
         assert_eq!(keep_valid("Yes [1]. No [7].", 2), "Yes [1]. No.");
         assert_eq!(keep_valid("Both [1, 2, 9][3]", 2), "Both [1, 2]");
         assert_eq!(keep_valid("[0] [99999999999999999999999]", 2), "");
+    }
+
+    #[test]
+    fn keeps_a_number_inside_a_sentence() {
+        assert_eq!(keep_valid("It allows [100] connections [1].", 2), "It allows 100 connections [1].");
     }
 
     #[test]
