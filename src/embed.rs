@@ -1,7 +1,7 @@
 //! `embed` and its relatives: text into vectors.
 
-use pg_answer_inference::encoder::{Encoder, Role, Tokens};
 use pg_answer_inference::Result;
+use pg_answer_inference::encoder::{Encoder, Role, Tokens};
 use pgrx::prelude::*;
 use pgrx::{Array, PgSqlErrorCode as Code, pg_sys};
 

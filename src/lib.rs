@@ -17,5 +17,8 @@ pgrx::pg_module_magic!();
 /// Called by the server when it loads the library.
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    // pgrx would put a backtrace into the DETAIL of every error, even of a cancel, and take its time for it.
+    // SAFETY: a backend has one thread while it loads a library.
+    unsafe { std::env::remove_var("RUST_BACKTRACE") };
     settings::define();
 }

@@ -36,7 +36,8 @@ fn rag_answer_passages(
     let passages = if passages.is_empty() {
         passages
     } else {
-        with_decoder(&name, |decoder, _| pack(&passages, budget, |text| decoder.count_tokens(text))).or_raise()
+        with_decoder(&name, |decoder, _| pack(&passages, budget, |text| decoder.count_tokens(text)))
+            .or_raise()
     };
     if passages.is_empty() {
         return Some(REFUSAL.to_owned());

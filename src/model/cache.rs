@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use pg_answer_inference::decoder::Decoder;
 use pg_answer_inference::encoder::Encoder;
-use pg_answer_inference::{Pool, Result};
-use pg_answer_models::{InstalledModel, Store};
+use pg_answer_inference::{Error, Pool, Result};
+use pg_answer_models::{InstalledModel, Kind, Store};
 
 use crate::model::check;
 use crate::settings;
@@ -23,7 +23,7 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
     }
 
     /// The model in the folder of `model`, loaded by `load` unless it is here.
-    fn get(&self, name: &str, load: impl FnOnce(&InstalledModel) -> Result<T>) -> Result<Rc<T>> {
+    fn get(&self, name: &str, kind: Kind, load: impl FnOnce(&InstalledModel) -> Result<T>) -> Result<Rc<T>> {
         let store = Store::new(settings::model_path());
         let dir = store.root().join(name);
         // Loading can raise an ERROR: no borrow may be held across it.
@@ -32,6 +32,13 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
             Some(at) => self.loaded.borrow_mut().remove(at),
             None => {
                 let installed = store.open(name)?;
+                if installed.card.kind != kind {
+                    let reason = match kind {
+                        Kind::Encoder => "it makes text, not vectors",
+                        Kind::Decoder => "it makes vectors, not text",
+                    };
+                    return Err(Error::Unsupported { model: name.to_owned(), reason: reason.to_owned() });
+                }
                 // Make room first: two large models need not fit at once.
                 self.loaded.borrow_mut().truncate(LIMIT - 1);
                 (dir, Rc::new(load(&installed)?))
@@ -76,7 +83,7 @@ fn pool() -> Result<Rc<Pool>> {
 /// # Errors
 /// Those of the load and of `work`.
 pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<R>) -> Result<R> {
-    let encoder = LOADED_ENCODERS.with(|cache| cache.get(name, Encoder::load))?;
+    let encoder = LOADED_ENCODERS.with(|cache| cache.get(name, Kind::Encoder, Encoder::load))?;
     work(&encoder, &*pool()?)
 }
 
@@ -87,7 +94,7 @@ pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<
 pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut Decoder, &Pool) -> Result<R>) -> Result<R> {
     let pool = pool()?;
     let load = |model: &InstalledModel| Ok(RefCell::new(Decoder::load(model, &pool, &mut check)?));
-    let decoder = LOADED_DECODERS.with(|cache| cache.get(name, load))?;
+    let decoder = LOADED_DECODERS.with(|cache| cache.get(name, Kind::Decoder, load))?;
     // No SQL runs while a model does, so nothing in this session can ask for it a second time.
     work(&mut decoder.borrow_mut(), &pool)
 }

@@ -254,8 +254,7 @@ fn check_dimensions(firing: &Firing, columns: &Columns, made: usize) {
             Code::ERRCODE_DATATYPE_MISMATCH,
             format!(
                 "column \"{}\" has {wanted} dimensions, but model \"{}\" makes {made}",
-                columns.name,
-                columns.model
+                columns.name, columns.model
             ),
         )
         .hint(format!("Declare the column as vector({made}), or name another model in CREATE TRIGGER."))
