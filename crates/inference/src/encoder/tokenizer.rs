@@ -2,8 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use serde_json::Value;
 use tokenizers::{Encoding, Token};
 
+use super::config::parse;
 use super::files::Files;
 use crate::{Check, Error, Result};
 
@@ -11,6 +13,10 @@ use crate::{Check, Error, Result};
 const MAX_BYTES: u64 = 256 << 20;
 /// Longer texts are cut into pieces of about this many bytes where that changes nothing.
 const PIECE: usize = 32 << 10;
+/// Longest list of special tokens that is believed.
+const MAX_SPECIALS: usize = 64;
+/// Most that a normaliser may lengthen a text.
+const MAX_GROWTH: f64 = 256.0;
 /// Id that no vocabulary holds: it stands for a text's own tokens.
 const MARK: u32 = u32::MAX;
 
@@ -44,6 +50,8 @@ impl Tokenizer {
         const FILE: &str = "tokenizer.json";
         let json = files.read(FILE, MAX_BYTES)?;
         let damaged = |reason: String| files.damaged(FILE, reason);
+        let parts: Parts = parse(&json).map_err(damaged)?;
+        parts.check().map_err(damaged)?;
         let mut inner = caught(|| tokenizers::Tokenizer::from_bytes(&json)).map_err(damaged)?;
         caught(|| inner.with_truncation(None).map(|_| ())).map_err(damaged)?;
         inner.with_padding(None);
@@ -55,7 +63,7 @@ impl Tokenizer {
             return Err(damaged("its post-processor does not keep a text in one piece".to_owned()));
         };
         let (before, after) = (before.to_vec(), after.to_vec());
-        let divisible = is_divisible(&json, &inner);
+        let divisible = parts.is_divisible(&inner);
         Ok(Self { inner, before, after, divisible })
     }
 
@@ -92,27 +100,62 @@ impl Tokenizer {
     }
 }
 
-/// Whether the ids of "a b" are those of "a" and "b": BERT's normaliser works on each character by itself, its
-/// pre-tokenizer parts words at white space and around each Chinese character.
-fn is_divisible(json: &[u8], tokenizer: &tokenizers::Tokenizer) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Part {
-        r#type: String,
-        handle_chinese_chars: Option<bool>,
+/// The parts of `tokenizer.json` around its vocabulary.
+#[derive(serde::Deserialize)]
+struct Parts {
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+}
+
+impl Parts {
+    /// Refuses files that make much memory out of few bytes: a normaliser that doubles the text forty times
+    /// over, a template of thousands of special tokens.
+    fn check(&self) -> std::result::Result<(), String> {
+        let growth = growth(&self.normalizer);
+        if growth > MAX_GROWTH {
+            return Err(format!("its normalizer makes texts up to {growth} times as long"));
+        }
+        let specials = longest_array(&self.post_processor);
+        if specials > MAX_SPECIALS {
+            return Err(format!("its post-processor has a list of {specials} entries"));
+        }
+        Ok(())
     }
-    #[derive(serde::Deserialize)]
-    struct Parts {
-        normalizer: Option<Part>,
-        pre_tokenizer: Option<Part>,
+
+    /// Whether the ids of "a b" are those of "a" and "b": BERT's normaliser works on each character by itself,
+    /// its pre-tokenizer parts words at white space and around each Chinese character.
+    fn is_divisible(&self, tokenizer: &tokenizers::Tokenizer) -> bool {
+        let mut added = tokenizer.get_added_tokens_decoder().into_values();
+        self.normalizer["type"] == "BertNormalizer"
+            && self.normalizer["handle_chinese_chars"] == true
+            && self.pre_tokenizer["type"] == "BertPreTokenizer"
+            && added.all(|t| !t.content.contains(|c: char| c.is_whitespace() || is_chinese(c)))
     }
-    let Ok(parts) = serde_json::from_slice::<Parts>(json) else { return false };
-    let bert = |part: &Option<Part>, name: &str| part.as_ref().is_some_and(|p| p.r#type == name);
-    let chinese = parts.normalizer.as_ref().is_some_and(|n| n.handle_chinese_chars == Some(true));
-    let mut added = tokenizer.get_added_tokens_decoder().into_values();
-    bert(&parts.normalizer, "BertNormalizer")
-        && chinese
-        && bert(&parts.pre_tokenizer, "BertPreTokenizer")
-        && added.all(|t| !t.content.contains(|c: char| c.is_whitespace() || is_chinese(c)))
+}
+
+/// How many times as long a text can get by the replacements in a normaliser.
+fn growth(normalizer: &Value) -> f64 {
+    match normalizer {
+        Value::Array(parts) => parts.iter().map(growth).product(),
+        Value::Object(fields) => {
+            let own = fields.get("content").or(fields.get("prepend")).and_then(Value::as_str);
+            own.map_or(1.0, |text| text.len().max(1) as f64) * fields.values().map(growth).product::<f64>()
+        }
+        _ => 1.0,
+    }
+}
+
+/// Entries of the longest array anywhere in `value`.
+fn longest_array(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(longest_array).fold(items.len(), usize::max),
+        Value::Object(fields) => fields.values().map(longest_array).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// The main block of Chinese characters, which BERT takes one by one.
@@ -139,5 +182,78 @@ fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Resul
             let text = payload.downcast_ref::<String>().map(String::as_str);
             Err(text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("panic").to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bert() -> Tokenizer {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/tiny/bert_cls/tokenizer.json");
+        let json = std::fs::read(path).unwrap();
+        let parts: Parts = parse(&json).unwrap();
+        parts.check().unwrap();
+        let inner = tokenizers::Tokenizer::from_bytes(&json).unwrap();
+        let divisible = parts.is_divisible(&inner);
+        Tokenizer { inner, before: vec![2], after: vec![3], divisible }
+    }
+
+    #[test]
+    fn a_text_in_pieces_has_the_ids_of_the_whole() {
+        let pieces = bert();
+        assert!(pieces.divisible);
+        let whole = Tokenizer { divisible: false, ..bert() };
+        let words = [
+            "naïve",
+            "[SEP]",
+            "PostgreSQL",
+            " \u{301}",
+            "e\u{301}",
+            "\t",
+            "石英砂",
+            "，",
+            "[MASK]",
+            "🦀",
+            "\n",
+            "x",
+        ];
+        for seed in 0..4usize {
+            let mut text = String::new();
+            for i in 0..30_000 {
+                text.push_str(words[(i * i + seed * i + (i >> 3)) % words.len()]);
+                text.push_str(if (i + seed) % 5 == 0 { "" } else { " " });
+            }
+            assert!(text.len() > 3 * PIECE);
+            let mut checks = 0;
+            let got = pieces
+                .encode(&text, usize::MAX, &mut || {
+                    checks += 1;
+                    Ok(())
+                })
+                .unwrap();
+            assert!(checks > 3);
+            assert_eq!(got, whole.encode(&text, usize::MAX, &mut || Ok(())).unwrap());
+            let cut = pieces.encode(&text, 50, &mut || Ok(())).unwrap();
+            assert_eq!((cut.ids.len(), cut.untruncated), (50, got.untruncated));
+            assert_eq!((&cut.ids[..49], cut.ids[49]), (&got.ids[..49], 3));
+        }
+    }
+
+    #[test]
+    fn a_check_stops_a_long_text() {
+        let text = "word ".repeat(PIECE);
+        let mut asked = 0;
+        let stopped = bert().encode(&text, 50, &mut || {
+            asked += 1;
+            if asked < 3 { Ok(()) } else { Err(Error::Interrupted) }
+        });
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn a_panic_of_the_library_is_an_error() {
+        let got = caught(|| -> tokenizers::Result<()> { panic!("number {}", 7) });
+        assert_eq!(got, Err("number 7".to_owned()));
     }
 }
