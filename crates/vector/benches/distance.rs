@@ -12,11 +12,31 @@ const DIMENSIONS: [usize; 4] = [384, 768, 1024, 1536];
 /// A name, our function, and SimSIMD's function for the same.
 type Pair<T, S> = (&'static str, fn(&[T], &[T]) -> f64, fn(&[S], &[S]) -> Option<f64>);
 
-fn elements(n: usize, step: f32) -> Vec<f32> {
-    (0..n).map(|i| (i as f32 * step).sin()).collect()
+/// Elements at the beginning of a cache line, so that both sides read as many of them.
+struct Aligned<T> {
+    buffer: Vec<T>,
+    start: usize,
+    n: usize,
 }
 
-fn compare<T: Element, S>(
+impl<T: Copy> Aligned<T> {
+    /// Sines `step` apart.
+    fn new(n: usize, step: f32, element: fn(f32) -> T) -> Self {
+        const LINE: usize = 64;
+        let mut buffer = vec![element(0.0); n + LINE];
+        let start = buffer.as_ptr().align_offset(LINE);
+        for (i, x) in buffer[start..start + n].iter_mut().enumerate() {
+            *x = element((i as f32 * step).sin());
+        }
+        Self { buffer, start, n }
+    }
+
+    fn get(&self) -> &[T] {
+        &self.buffer[self.start..self.start + self.n]
+    }
+}
+
+fn compare<T: Element, S: Copy>(
     criterion: &mut Criterion,
     element: &str,
     ours: fn(f32) -> T,
@@ -26,15 +46,14 @@ fn compare<T: Element, S>(
     for (name, our_function, their_function) in pairs {
         let mut group = criterion.benchmark_group(format!("{name} {element}"));
         for n in DIMENSIONS {
-            let (a, b) = (elements(n, 0.7), elements(n, 1.3));
-            let [our_a, our_b] = [&a, &b].map(|v| v.iter().map(|x| ours(*x)).collect::<Vec<T>>());
-            let [their_a, their_b] = [&a, &b].map(|v| v.iter().map(|x| theirs(*x)).collect::<Vec<S>>());
+            let [our_a, our_b] = [0.7, 1.3].map(|step| Aligned::new(n, step, ours));
+            let [their_a, their_b] = [0.7, 1.3].map(|step| Aligned::new(n, step, theirs));
             group.throughput(Throughput::Elements(n as u64));
             group.bench_function(BenchmarkId::new("ours", n), |bencher| {
-                bencher.iter(|| our_function(black_box(&our_a), black_box(&our_b)));
+                bencher.iter(|| our_function(black_box(our_a.get()), black_box(our_b.get())));
             });
             group.bench_function(BenchmarkId::new("simsimd", n), |bencher| {
-                bencher.iter(|| their_function(black_box(&their_a), black_box(&their_b)));
+                bencher.iter(|| their_function(black_box(their_a.get()), black_box(their_b.get())));
             });
         }
         group.finish();
