@@ -110,10 +110,10 @@ fn put_somewhere(value: &mut Value, at: Index, new: &Value) {
     let vocabulary = value.pointer_mut("/model/vocab").map(Value::take);
     let places = count(value);
     put(value, &mut at.index(places), new);
-    if let (Some(vocabulary), Some(place)) = (vocabulary, value.pointer_mut("/model/vocab")) {
-        if place.is_null() {
-            *place = vocabulary;
-        }
+    if let (Some(vocabulary), Some(place)) = (vocabulary, value.pointer_mut("/model/vocab"))
+        && place.is_null()
+    {
+        *place = vocabulary;
     }
 }
 

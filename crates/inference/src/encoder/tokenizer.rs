@@ -168,7 +168,7 @@ fn split_piece(text: &str) -> (&str, &str) {
     if text.len() <= PIECE {
         return (text, "");
     }
-    let start = text.floor_char_boundary(PIECE);
+    let start = (PIECE..text.len()).find(|&i| text.is_char_boundary(i)).unwrap_or(text.len());
     let end = text[start..].find(|c| c == ' ' || c == '\n' || is_chinese(c));
     text.split_at(end.map_or(text.len(), |i| start + i))
 }

@@ -1,5 +1,7 @@
 //! Exponential, error function, activations and softmax on slices.
 
+use std::f32::consts::FRAC_2_SQRT_PI;
+
 use super::{LANES, dispatch, mul_add, sum_of};
 
 /// e^x with a relative error below 2e-7; 0 below -87.3, where the result would be subnormal. No branches.
@@ -27,17 +29,17 @@ pub fn exp<const FMA: bool>(x: f32) -> f32 {
 }
 
 /// The error function with an absolute error below 5e-7: x·P(x²)/Q(x²) on [-4, 4], beyond which it is ±1
-/// in single precision. P and Q are a rational minimax fit of degree 5 over 5.
+/// in single precision. P and Q are a rational minimax fit of degree 5 over 5; P(0) is the slope at 0, 2/√π.
 #[inline(always)]
 pub fn erf<const FMA: bool>(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
     let z = x * x;
-    let mut p = 1.986_682_9e-6;
-    for c in [2.845_416_9e-4, 3.882_869_6e-3, 5.310_025_8e-2, 1.935_36e-1, 1.128_379_1] {
+    let mut p = 1.986_683e-6;
+    for c in [2.845_417e-4, 3.882_869_6e-3, 5.310_025_8e-2, 1.935_36e-1, FRAC_2_SQRT_PI] {
         p = mul_add::<FMA>(p, z, c);
     }
     let mut q = 3.741_785_6e-5;
-    for c in [1.185_430_2e-3, 1.520_631_9e-2, 1.153_459_9e-1, 5.048_493_7e-1, 1.0] {
+    for c in [1.185_430_2e-3, 1.520_631_9e-2, 1.153_459_9e-1, 5.048_494e-1, 1.0] {
         q = mul_add::<FMA>(q, z, c);
     }
     x * p / q
@@ -51,7 +53,7 @@ fn gelu<const FMA: bool>(x: f32) -> f32 {
 /// tanh(u) = 1 - 2/(e^(2u) + 1).
 #[inline(always)]
 fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
-    const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     let u = SQRT_2_OVER_PI * mul_add::<FMA>(0.044_715 * x * x, x, x);
     0.5 * x * (2.0 - 2.0 / (exp::<FMA>(2.0 * u) + 1.0))
 }
@@ -67,12 +69,12 @@ fn map_bias(rows: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
 
 #[inline(always)]
 fn gelu_bias_body<const FMA: bool>(rows: &mut [f32], bias: &[f32]) {
-    map_bias(rows, bias, |x| gelu::<FMA>(x));
+    map_bias(rows, bias, gelu::<FMA>);
 }
 
 #[inline(always)]
 fn gelu_tanh_bias_body<const FMA: bool>(rows: &mut [f32], bias: &[f32]) {
-    map_bias(rows, bias, |x| gelu_tanh::<FMA>(x));
+    map_bias(rows, bias, gelu_tanh::<FMA>);
 }
 
 #[inline(always)]
