@@ -9,16 +9,18 @@ use proptest::prelude::*;
 
 /// Any finite f32: any bits, and round decimal numbers, of which random bits give hardly any.
 fn finite_f32() -> impl Strategy<Value = f32> {
-    let any_bits = any::<u32>().prop_map(f32::from_bits);
-    let decimal = (-1_000_000..1_000_000i32, -45..39i32)
-        .prop_map(|(digits, power)| format!("{digits}e{power}").parse().unwrap_or(f32::NAN));
+    let any_size = 0..f32::INFINITY.to_bits();
+    let decimal = (0..1_000_000u32, -50..33i32)
+        .prop_map(|(digits, power)| format!("{digits}e{power}").parse::<f32>().unwrap().to_bits());
     // Next to powers of two, the neighbours below and above are not equally far.
-    let power = (0u32..255, 0u32..4).prop_map(|(power, next)| f32::from_bits((power << 23) + next));
-    prop_oneof![3 => any_bits, 2 => decimal, 1 => power].prop_filter("finite", |x| x.is_finite())
+    let power = (0u32..255, 0u32..4).prop_map(|(power, next)| (power << 23) + next);
+    let size = prop_oneof![3 => any_size, 2 => decimal, 1 => power];
+    (size, any::<bool>()).prop_map(|(bits, negative)| f32::from_bits(bits | u32::from(negative) << 31))
 }
 
 fn finite_f16() -> impl Strategy<Value = f16> {
-    any::<u16>().prop_map(f16::from_bits).prop_filter("finite", |x| x.is_finite())
+    (0..f16::INFINITY.to_bits(), any::<bool>())
+        .prop_map(|(bits, negative)| f16::from_bits(bits | u16::from(negative) << 15))
 }
 
 fn bits_f32(elements: &[f32]) -> Vec<u32> {
@@ -35,11 +37,19 @@ fn read<T: Element>(reader: impl FnOnce(&mut Vec<T>) -> Result<()>) -> Result<Ve
     reader(&mut out).map(|()| out)
 }
 
-/// Text that begins like a vector and goes wrong sooner or later, or not at all.
+/// Text that is mostly a vector, of numbers in all notations, and sometimes goes wrong.
 fn nearly_a_vector() -> impl Strategy<Value = String> {
-    const NUMBER: &str = "[ \t\n\x0b]?[+-]?([0-9]{0,12}[.]?[0-9]{0,12}([eE][+-]?[0-9]{0,4})?|0[xX][0-9a-fA-F]{0,20}[.]?[0-9a-f]{0,4}([pP][+-]?[0-9]{0,25})?|inf|Infinity|nan|NaN\\([a-z_]{0,3}\\)?)";
-    let rest = "(\\][ \n]?|\\]x|,|\\[|é)?";
-    proptest::string::string_regex(&format!(" ?\\[({NUMBER},){{0,4}}{NUMBER}{rest}")).unwrap()
+    let number = prop_oneof![
+        8 => "[ \t\n\x0b]?[+-]?[0-9]{1,4}([.][0-9]{0,12})?([eE][+-]?[0-9])?",
+        4 => "-?[.][0-9]{1,50}",
+        4 => "[+-]?0[xX][0-9a-fA-F]{1,3}([.][0-9a-f]{0,20})?([pP]-?[0-9])?",
+        1 => "[+-]?[0-9]{0,12}[.]?[0-9]{0,2}[eE][+-]?[0-9]{0,25}",
+        1 => "-?0x[0-9a-f]{0,40}[.]?[0-9a-f]{0,40}(p[+-]?[0-9]{0,25})?",
+        1 => "[+-]?(inf|Infinity|nan|NaN\\([a-z_]{0,3}\\)?)",
+    ];
+    let end =
+        prop_oneof![9 => Just("]"), 1 => Just(" ]\n"), 1 => Just("]x"), 1 => Just(""), 1 => Just(",]é")];
+    (vec(number, 1..5), end).prop_map(|(numbers, end)| format!("[{}{end}", numbers.join(",")))
 }
 
 /// Bytes with a header that says what the body mostly is, and a body that mostly holds finite numbers.
@@ -267,4 +277,20 @@ fn binary_form_cut_short_or_drawn_out() {
         assert_eq!(read(|out| decode_vector(&four, out)), Err(Error::TrailingData), "{n}");
         assert_eq!(read(|out| decode_halfvec(&two, out)), Err(Error::TrailingData), "{n}");
     }
+}
+
+/// The strategies give enough that is accepted.
+#[test]
+fn strategies_give_vectors() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut texts, mut bytes) = (0, 0);
+    for _ in 0..1000 {
+        let text = nearly_a_vector().new_tree(&mut runner).unwrap().current();
+        texts += u32::from(parse_vector(&text, &mut Vec::new()).is_ok());
+        let binary = nearly_a_binary_form(4).new_tree(&mut runner).unwrap().current();
+        bytes += u32::from(decode_vector(&binary, &mut Vec::new()).is_ok());
+    }
+    assert!(texts > 100 && bytes > 100, "{texts} texts and {bytes} binary forms of 1000");
+    assert!(texts < 900 && bytes < 900, "{texts} texts and {bytes} binary forms of 1000");
 }
