@@ -71,7 +71,7 @@ CREATE FUNCTION rag_retrieve(
     k integer DEFAULT 5,
     min_score double precision DEFAULT NULL)
     RETURNS TABLE (source regclass, key jsonb, title text, content text, score double precision)
-    LANGUAGE sql STABLE ROWS 5 AS $$
+    LANGUAGE sql STABLE COST 100000 ROWS 5 AS $$
     SELECT r.source, r.key, r.title, r.content, r.score
         FROM @extschema@.pg_answer_retrieve($1, $2::pg_catalog.regclass, $3) AS r
         -- NaN, the score of a vector of zeros, is no match.

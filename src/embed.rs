@@ -106,8 +106,9 @@ fn tell_of_truncation(on_truncate: OnTruncate, tokens: usize, window: usize) {
         OnTruncate::Notice => PgLogLevel::NOTICE,
         OnTruncate::Error => PgLogLevel::ERROR,
     };
-    Report::new(Code::ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "text is longer than the model's window")
-        .detail(format!("The text has {tokens} tokens, the model reads the first {window}."))
+    let message = format!("the text has {tokens} tokens, but the model reads only the first {window}");
+    Report::new(Code::ERRCODE_STRING_DATA_RIGHT_TRUNCATION, message)
+        .detail("What comes after that would not show in the vector.")
         .hint("Split the text into chunks, or set pg_answer.on_truncate to \"ignore\".")
         .report(level);
 }

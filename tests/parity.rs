@@ -70,7 +70,7 @@ fn a_batch_is_its_singles() -> Result<()> {
     let mut client = shared().client(&shared().create_database("batch")?)?;
     let texts: Vec<&str> = cases.iter().map(|case| case.text.as_str()).collect();
     let rows = client.query(
-        "SELECT v::real[] FROM unnest(embed($1, $2)) WITH ORDINALITY AS t (v, i) ORDER BY i",
+        "SELECT v::real[] FROM unnest(embed($1::text[], $2)) WITH ORDINALITY AS t (v, i) ORDER BY i",
         &[&texts, &ENCODER],
     )?;
     ensure!(rows.len() == cases.len());

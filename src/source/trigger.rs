@@ -79,6 +79,7 @@ fn columns(firing: &Firing, function: pg_sys::Oid) -> Columns {
     let arguments = arguments(firing);
     let usage = |message: &str| -> ! {
         Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
+            .detail(format!("Its arguments are: {}.", arguments.join(", ")))
             .hint("Usage: embed_trigger('text column', ..., 'vector column' [, 'model'])")
             .raise()
     };

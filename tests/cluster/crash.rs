@@ -42,7 +42,10 @@ fn committed_rows_survive_and_no_other() -> Result<()> {
     });
     ensure!(client.batch_execute(INSERT_MANY).is_err());
     ensure!(killer.join().expect("no panic")?.success());
-    wait_until("the server to recover", || Ok(cluster.client(&database).is_ok()))?;
+    // Until the postmaster has noticed, it still lets connections in, only to end them.
+    wait_until("the server to recover", || {
+        Ok(cluster.log().contains("reinitializing") && cluster.client(&database).is_ok())
+    })?;
     check(&cluster, &database, rows)?;
 
     // The whole server.

@@ -29,7 +29,7 @@ fn it_works_in_a_schema_of_its_own() -> Result<()> {
         .query(
             "SELECT pg_describe_object(classid, objid, 0) FROM pg_depend JOIN pg_extension e ON refobjid = e.oid
              CROSS JOIN LATERAL pg_identify_object(classid, objid, 0) AS o
-             WHERE deptype = 'e' AND extname = 'pg_answer' AND o.schema NOT IN ('My Answers', 'pg_catalog')",
+             WHERE deptype = 'e' AND extname = 'pg_answer' AND o.schema NOT IN ('\"My Answers\"', 'pg_catalog')",
             &[],
         )?
         .iter()

@@ -87,7 +87,7 @@ fn the_trigger_embeds_what_changed() -> Result<()> {
     client.batch_execute(
         "CREATE TABLE t (id int PRIMARY KEY, title text, body text, embedding vector(384), note text);
          CREATE TRIGGER t_embed BEFORE INSERT OR UPDATE ON t
-             FOR EACH ROW EXECUTE FUNCTION embed_trigger('title', 'body', 'embedding', 'model=all-MiniLM-L6-v2');
+             FOR EACH ROW EXECUTE FUNCTION embed_trigger('title', 'body', 'embedding', 'all-MiniLM-L6-v2');
          INSERT INTO t VALUES (1, 'A title', 'a body'), (2, NULL, 'only a body'), (3, NULL, NULL);
          INSERT INTO t VALUES (4, 'A title', 'a body')",
     )?;
@@ -133,7 +133,7 @@ fn mistakes_of_triggers_and_sources() -> Result<()> {
         ("'body', 'number'", "number"),
         ("'body'", ""),
         ("", ""),
-        ("'body', 'e', 'model=no-such-model'", "no-such-model"),
+        ("'body', 'e', 'no-such-model'", "no-such-model"),
     ] {
         let mut transaction = client.transaction()?;
         let error = error_of(

@@ -41,8 +41,8 @@ impl ModelStore {
         &self.path
     }
 
-    /// A store whose models are this one's through symbolic links; [`ModelStore::replace`] turns a link into a file
-    /// of its own. Every user can read it.
+    /// A store whose models are this one's through hard links, or copies on another file system;
+    /// [`ModelStore::replace`] turns a link into a file of its own. Every user can read it.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -102,7 +102,7 @@ impl ModelStore {
     }
 }
 
-/// Makes folder `to` like folder `from`, with a symbolic link in place of each file.
+/// Makes folder `to` like folder `from`, with a hard link in place of each file, or a copy where there can be none.
 fn link_all(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir(to)?;
     readable_by_all(to)?;
@@ -112,7 +112,8 @@ fn link_all(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type()?.is_dir() {
             link_all(&entry.path(), &target)?;
         } else {
-            std::os::unix::fs::symlink(entry.path(), target)?;
+            std::fs::hard_link(entry.path(), &target)
+                .or_else(|_| std::fs::copy(entry.path(), &target).map(drop))?;
         }
     }
     Ok(())
