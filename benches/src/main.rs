@@ -77,8 +77,8 @@ fn main() -> Result<()> {
     let mut client = cluster.client(&cluster.create_database("bench")?)?;
     client.batch_execute(&format!(
         "CREATE TABLE points (id int PRIMARY KEY, v vector(384));
-         INSERT INTO points SELECT i, (SELECT array_agg(random() - 0.5 + i * 0) FROM generate_series(1, 384))::vector
-             FROM generate_series(1, {}) i;
+         INSERT INTO points SELECT i, array_agg(random() - 0.5)::vector
+             FROM generate_series(1, {}) i, generate_series(1, 384) GROUP BY i;
          ANALYZE points",
         arguments.rows
     ))?;
