@@ -6,6 +6,7 @@
 pub mod decoder;
 pub mod encoder;
 pub mod error;
+pub mod prepared;
 pub mod threads;
 
 pub use encoder::{Encoder, Role, Tokens};
