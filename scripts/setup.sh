@@ -62,9 +62,13 @@ need_postgresql() {
     local major
     if find_pg_config >/dev/null; then
         return
-    elif major=$(installed_server); then
+    fi
+    if major=$(installed_server); then
         want "postgresql-server-dev-$major" "headers of the installed PostgreSQL $major"
-    elif major=$(refresh_lists && available_server); then
+        return
+    fi
+    refresh_lists
+    if major=$(available_server); then
         want "postgresql-$major" "the database server"
         want "postgresql-server-dev-$major" "its headers"
     else
