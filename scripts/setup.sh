@@ -136,7 +136,10 @@ for purpose in "${@:-build}"; do
     case $purpose in
     build) ;;
     demo) need_manual && need_python "fetches models from package registries" ;;
-    test) need_python "fetches models and runs the client tests" ;;
+    test)
+        need_python "fetches models and runs the client tests"
+        command -v ps >/dev/null || want procps "finds the servers' processes for the crash tests"
+        ;;
     *) die "unknown purpose: $purpose" "scripts/setup.sh [build|demo|test]..." ;;
     esac
 done
