@@ -2,10 +2,12 @@
 
 mod cancel;
 mod catalog;
+mod chunks;
 mod crash;
 mod damage;
 mod dump;
 mod extension;
+mod queue;
 mod security;
 mod sessions;
 mod source;
