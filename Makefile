@@ -77,6 +77,11 @@ bench: install models ## benchmarks of the crates, then of a live cluster
 	cargo bench $(crate_tests) --exclude pg_answer_benches
 	$(with_pg) cargo run --release -p pg_answer_benches
 
+# For example BENCH_INDEX="--rows 200000 --vectors rows.f32 --queries queries.f32 --plot docs/index.svg"
+.PHONY: bench-index
+bench-index: install ## vector indexes side by side: pg_answer's and those that benches/index.toml names
+	$(with_pg) cargo run --release -p pg_answer_benches --bin index -- $(BENCH_INDEX)
+
 .PHONY: lint
 lint: need-pg ## formatting, clippy with warnings denied, licences and sources of dependencies
 	cargo fmt --all --check
