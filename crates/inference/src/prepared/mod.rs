@@ -17,15 +17,33 @@ pub use draft::{Draft, Place, Plan};
 pub use image::{Image, View};
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use pg_answer_models::{Digest, InstalledModel};
+use pg_answer_models::{Digest, Error, InstalledModel};
+
+use crate::Result;
+
+const PREFIX: &str = "prepared-";
+const SUFFIX: &str = ".bin";
 
 /// Where the prepared file of `model` in `layout` lies, whether or not there is one.
 ///
 /// A layout names what the sections are, with a version: `bert-1`. A newer extension that needs another layout does
 /// not find the old file and does not stumble over it.
 pub fn path(model: &InstalledModel, layout: &str) -> PathBuf {
-    model.dir.join(format!("prepared-{layout}.bin"))
+    model.dir.join(format!("{PREFIX}{layout}{SUFFIX}"))
+}
+
+/// All prepared files of `model`, also those in layouts of other versions.
+///
+/// # Errors
+/// As [`Image::open`], for each of them; [`pg_answer_models::Error::Io`] when the folder cannot be read.
+pub fn all(model: &InstalledModel) -> Result<Vec<Result<Arc<Image>>>> {
+    let entries = std::fs::read_dir(&model.dir).map_err(|e| Error::io(&model.dir, e))?;
+    let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    let layouts = names.iter().filter_map(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+    Ok(layouts.filter_map(|layout| Image::open(model, layout).transpose()).collect())
 }
 
 /// What a prepared file was made from: a SHA-256 over the hashes of all files that the model's card names.

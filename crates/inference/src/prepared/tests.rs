@@ -1,7 +1,6 @@
 use pg_answer_models::{Card, File, InstalledModel, Kind};
 
 use super::*;
-use crate::Result;
 
 fn model(dir: &std::path::Path) -> InstalledModel {
     let file = File { path: "weights".to_owned(), bytes: 1, sha256: "0".repeat(64) };
@@ -64,6 +63,10 @@ fn memory_and_file_hold_the_same() {
     assert_content(&opened);
     assert_eq!(opened.private_memory(), 0);
     opened.verify(&mut || Ok(())).unwrap();
+    assert_eq!(all(&model).unwrap().len(), 1);
+    std::fs::write(path(&model, "test-0"), b"old").unwrap();
+    assert!(matches!(&all(&model).unwrap()[..], [Err(_), Ok(_)]));
+    std::fs::remove_file(path(&model, "test-0")).unwrap();
     let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["prepared-test-1.bin"]);
 }
