@@ -18,6 +18,17 @@ pub enum OnTruncate {
     Error,
 }
 
+/// What computes vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum Kernels {
+    /// The fastest that the processor has.
+    #[name = c"auto"]
+    Auto,
+    /// Those of the library candle.
+    #[name = c"candle"]
+    Candle,
+}
+
 static MODEL_PATH: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"/var/lib/pg_answer/models"));
 static EMBEDDING_MODEL: GucSetting<Option<CString>> =
@@ -26,6 +37,7 @@ static GENERATION_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BACKGROUND_WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
+static KERNELS: GucSetting<Kernels> = GucSetting::<Kernels>::new(Kernels::Auto);
 static ON_TRUNCATE: GucSetting<OnTruncate> = GucSetting::<OnTruncate>::new(OnTruncate::Ignore);
 
 /// Makes the settings known; called once when the library is loaded.
@@ -73,6 +85,14 @@ pub fn define() {
         GucFlags::empty(),
     );
     GucRegistry::define_enum_guc(
+        c"pg_answer.kernels",
+        c"What computes vectors.",
+        c"auto: the fastest that the processor has; candle: a slow reference in single precision, for comparison.",
+        &KERNELS,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_enum_guc(
         c"pg_answer.on_truncate",
         c"What embed() does with a text that is longer than the model's window.",
         c"ignore: embed its beginning; notice: the same with a NOTICE; error: raise an ERROR.",
@@ -115,6 +135,11 @@ pub fn threads() -> usize {
 /// Whether background workers embed what is queued.
 pub fn background_worker() -> bool {
     BACKGROUND_WORKER.get()
+}
+
+/// What computes vectors.
+pub fn kernels() -> Kernels {
+    KERNELS.get()
 }
 
 /// What to do with a text that is too long.

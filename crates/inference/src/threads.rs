@@ -62,9 +62,13 @@ impl Pool {
         let jobs = items.len().div_ceil(size);
         if self.threads == 1 || jobs < 2 {
             let mut state = init();
-            return items.chunks_mut(size).enumerate().try_for_each(|(i, chunk)| work(&mut state, i, chunk, check));
+            return items
+                .chunks_mut(size)
+                .enumerate()
+                .try_for_each(|(i, chunk)| work(&mut state, i, chunk, check));
         }
-        let chunks = Chunks { first: items.as_mut_ptr(), length: items.len(), size, next: AtomicUsize::new(0) };
+        let chunks =
+            Chunks { first: items.as_mut_ptr(), length: items.len(), size, next: AtomicUsize::new(0) };
         let failure = Failure::default();
         let run = |check: Check<'_>| {
             let mut state = None;
@@ -76,7 +80,8 @@ impl Pool {
             }
         };
         let help = || {
-            let mut check = || if failure.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) };
+            let mut check =
+                || if failure.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) };
             if catch_unwind(AssertUnwindSafe(|| run(&mut check))).is_err() {
                 failure.set(Error::Internal("a helper thread panicked".to_owned()));
             }
@@ -89,7 +94,8 @@ impl Pool {
         if let Some(helpers) = self.helpers.get() {
             return Ok(helpers);
         }
-        let made = Helpers::new(self.threads - 1).map_err(|e| Error::Internal(format!("no helper thread: {e}")))?;
+        let made =
+            Helpers::new(self.threads - 1).map_err(|e| Error::Internal(format!("no helper thread: {e}")))?;
         Ok(self.helpers.get_or_init(|| made))
     }
 
@@ -186,8 +192,7 @@ struct State {
 
 impl Helpers {
     fn new(count: usize) -> std::io::Result<Self> {
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), done: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), done: Condvar::new() });
         let mut helpers = Self { shared, threads: Vec::new() };
         for i in 0..count {
             let shared = Arc::clone(&helpers.shared);
@@ -301,11 +306,17 @@ mod tests {
             let pool = Pool::new(threads).unwrap();
             for length in [0, 1, 2, 7, 100] {
                 let mut items = vec![0; length];
-                pool.for_each(&mut items, 3, &mut || Ok(()), || 1, |one, i, chunk, check| {
-                    check()?;
-                    chunk.iter_mut().enumerate().for_each(|(j, item)| *item += one * (3 * i + j));
-                    Ok(())
-                })
+                pool.for_each(
+                    &mut items,
+                    3,
+                    &mut || Ok(()),
+                    || 1,
+                    |one, i, chunk, check| {
+                        check()?;
+                        chunk.iter_mut().enumerate().for_each(|(j, item)| *item += *one * (3 * i + j));
+                        Ok(())
+                    },
+                )
                 .unwrap();
                 assert_eq!(items, (0..length).collect::<Vec<_>>());
             }
@@ -317,9 +328,15 @@ mod tests {
         let pool = Pool::new(3).unwrap();
         for round in 0..50 {
             let mut items = [0; 64];
-            let got = pool.for_each(&mut items, 1, &mut || Ok(()), || (), |(), i, _, _| {
-                if i == round { Err(Error::InvalidInput(i.to_string())) } else { Ok(()) }
-            });
+            let got = pool.for_each(
+                &mut items,
+                1,
+                &mut || Ok(()),
+                || (),
+                |(), i, _, _| {
+                    if i == round { Err(Error::InvalidInput(i.to_string())) } else { Ok(()) }
+                },
+            );
             assert!(matches!(got, Err(Error::InvalidInput(text)) if text == round.to_string()));
             let mut asked = 0;
             let unwound = catch_unwind(AssertUnwindSafe(|| {
@@ -332,13 +349,19 @@ mod tests {
             }));
             assert!(unwound.is_err());
         }
-        let panicked = pool.for_each(&mut [0; 64], 1, &mut || Ok(()), || (), |(), _, _, _| {
-            if std::thread::current().name().is_some_and(|n| n.starts_with("pg_answer")) {
-                panic!("in a helper");
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-            Ok(())
-        });
+        let panicked = pool.for_each(
+            &mut [0; 64],
+            1,
+            &mut || Ok(()),
+            || (),
+            |(), _, _, _| {
+                if std::thread::current().name().is_some_and(|n| n.starts_with("pg_answer")) {
+                    panic!("in a helper");
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                Ok(())
+            },
+        );
         assert!(matches!(panicked, Ok(()) | Err(Error::Internal(_))));
     }
 
@@ -346,20 +369,26 @@ mod tests {
     fn helpers_block_all_signals() {
         let pool = Pool::new(2).unwrap();
         let mut blocked = [None; 256];
-        pool.for_each(&mut blocked, 1, &mut || Ok(()), || (), |(), _, slot, _| {
-            std::thread::sleep(std::time::Duration::from_micros(200));
-            if std::thread::current().name().is_some_and(|n| n.starts_with("pg_answer")) {
-                // SAFETY: plain calls with valid pointers to a local signal set.
-                slot[0] = Some(unsafe {
-                    let mut set: libc::sigset_t = std::mem::zeroed();
-                    libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut set);
-                    [libc::SIGINT, libc::SIGTERM, libc::SIGALRM, libc::SIGUSR1]
-                        .iter()
-                        .all(|&signal| libc::sigismember(&raw const set, signal) == 1)
-                });
-            }
-            Ok(())
-        })
+        pool.for_each(
+            &mut blocked,
+            1,
+            &mut || Ok(()),
+            || (),
+            |(), _, slot, _| {
+                std::thread::sleep(std::time::Duration::from_micros(200));
+                if std::thread::current().name().is_some_and(|n| n.starts_with("pg_answer")) {
+                    // SAFETY: plain calls with valid pointers to a local signal set.
+                    slot[0] = Some(unsafe {
+                        let mut set: libc::sigset_t = std::mem::zeroed();
+                        libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut set);
+                        [libc::SIGINT, libc::SIGTERM, libc::SIGALRM, libc::SIGUSR1]
+                            .iter()
+                            .all(|&signal| libc::sigismember(&raw const set, signal) == 1)
+                    });
+                }
+                Ok(())
+            },
+        )
         .unwrap();
         assert!(blocked.iter().flatten().count() > 0);
         assert!(blocked.iter().flatten().all(|&all| all));

@@ -10,8 +10,8 @@ use pg_answer_models::InstalledModel;
 use super::config::{Activation, Bert as Config};
 use super::files::Files;
 use super::kernels::{
-    COLUMNS, Head, Level, Line, Norm, Pairs, ROWS, Scratch, Wide, add_bias, attend, bias, for_blocks, gelu_bias,
-    gelu_tanh_bias, multiply, normalize, relu_bias,
+    COLUMNS, Head, Level, Line, Norm, Pairs, ROWS, Scratch, Wide, add_bias, attend, bias, for_blocks,
+    gelu_bias, gelu_tanh_bias, multiply, normalize, relu_bias,
 };
 use super::packed::{Dense, Layer, NormWeights, Packed, Shape};
 use crate::{Check, Error, Pool, Result};
@@ -140,12 +140,8 @@ impl Bert {
     }
 
     fn normalize(&self, batch: &mut Batch, norm: &NormWeights) {
-        let norm = Norm {
-            weight: &norm.weight,
-            bias: &norm.bias,
-            width: self.shape.hidden,
-            epsilon: self.epsilon,
-        };
+        let norm =
+            Norm { weight: &norm.weight, bias: &norm.bias, width: self.shape.hidden, epsilon: self.epsilon };
         normalize(self.level, &mut batch.x, &mut batch.lines, batch.rows, &norm);
     }
 

@@ -74,6 +74,14 @@ pub fn prepare(model: &InstalledModel, check: Check<'_>) -> Result<Arc<Image>> {
     packed::build(model, &files, &config.bert, Place::File, check)
 }
 
+/// The prepared file of `model`, when there is one.
+///
+/// # Errors
+/// [`pg_answer_models::Error::Damaged`] when it is no such file.
+pub fn prepared(model: &InstalledModel) -> Result<Option<Arc<Image>>> {
+    Image::open(model, packed::LAYOUT)
+}
+
 impl Encoder {
     /// Opens `model`, a BERT in the layout of sentence-transformers.
     ///

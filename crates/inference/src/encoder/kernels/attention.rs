@@ -33,7 +33,14 @@ pub struct Head<'a> {
 }
 
 /// softmax(q·kᵀ·scale)·v for `length` rows from `first` on, into the same rows of `out`, laid out as `head.queries`.
-pub fn attend(level: Level, head: &Head<'_>, first: usize, length: usize, out: &mut [Line], scratch: &mut Scratch) {
+pub fn attend(
+    level: Level,
+    head: &Head<'_>,
+    first: usize,
+    length: usize,
+    out: &mut [Line],
+    scratch: &mut Scratch,
+) {
     let panels = head.queries.len() / head.rows;
     let blocks = length.div_ceil(COLUMNS);
     pack_keys(level, head, first, length, &mut scratch.keys);

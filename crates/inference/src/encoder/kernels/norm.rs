@@ -62,7 +62,9 @@ mod tests {
             let panels = usize::div_ceil(width, COLUMNS);
             let value = |i: usize, m: usize| ((i * 7919) % m) as f32 / m as f32 - 0.4;
             let wide = |f: &dyn Fn(usize) -> f32| -> Vec<Wide> {
-                (0..panels).map(|p| std::array::from_fn(|c| if p * 32 + c < width { f(p * 32 + c) } else { 0.0 })).collect()
+                (0..panels)
+                    .map(|p| std::array::from_fn(|c| if p * 32 + c < width { f(p * 32 + c) } else { 0.0 }))
+                    .collect()
             };
             let (weight, bias) = (wide(&|i| value(i, 31) + 1.0), wide(&|i| value(i, 17)));
             let norm = Norm { weight: &weight, bias: &bias, width, epsilon: 1e-6 };
@@ -84,7 +86,8 @@ mod tests {
                                 assert_eq!(got, 0.0);
                                 continue;
                             };
-                            let want = (v - mean) / (variance + 1e-6).sqrt() * f64::from(weight[p][c]) + f64::from(bias[p][c]);
+                            let want = (v - mean) / (variance + 1e-6).sqrt() * f64::from(weight[p][c])
+                                + f64::from(bias[p][c]);
                             assert!((got - want).abs() < 1e-5, "{level:?}, width {width}: {got} for {want}");
                         }
                     }

@@ -186,9 +186,12 @@ mod tests {
                 let row = |k: usize, r: usize| -> Wide {
                     std::array::from_fn(|i| value((k * stride + r) * 32 + i, 1009))
                 };
-                let a: Vec<Line> = (0..lines * stride).map(|i| narrow_row(&row(i / stride, i % stride))).collect();
+                let a: Vec<Line> =
+                    (0..lines * stride).map(|i| narrow_row(&row(i / stride, i % stride))).collect();
                 let b: Vec<Pairs> = (0..lines * 16)
-                    .map(|k| std::array::from_fn(|c| narrow(value(k * 64 + c, 613), value(k * 64 + 32 + c, 613))))
+                    .map(|k| {
+                        std::array::from_fn(|c| narrow(value(k * 64 + c, 613), value(k * 64 + 32 + c, 613)))
+                    })
                     .collect();
                 for level in Level::available() {
                     let mut out = [[f32::NAN; COLUMNS]; ROWS];
