@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod dump;
 mod extension;
+mod index;
 mod security;
 mod sessions;
 mod source;
