@@ -37,6 +37,7 @@ impl Choices {
             top_p: self.top_p,
             seed: self.seed.map_or_else(random_seed, i64::cast_unsigned),
             stop: self.stop,
+            draft: true,
         }
     }
 }

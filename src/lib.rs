@@ -25,4 +25,8 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { std::env::remove_var("RUST_BACKTRACE") };
     settings::define();
     index::define_options();
+    // SAFETY: reads a plain global of the server.
+    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+        source::worker::register_launcher();
+    }
 }

@@ -125,6 +125,17 @@ impl From<pg_answer_models::Error> for Failure {
     }
 }
 
+impl From<pg_answer_inference::Error> for Failure {
+    fn from(error: pg_answer_inference::Error) -> Self {
+        use pg_answer_inference::Error;
+        match error {
+            Error::Model(error) => error.into(),
+            Error::Interrupted => Self::interrupted(),
+            error => Self::local(error.to_string()),
+        }
+    }
+}
+
 impl From<catalogue::Error> for Failure {
     fn from(error: catalogue::Error) -> Self {
         let failure = Self { kind: FailureKind::Usage, ..Self::new(error.to_string()) };

@@ -3,6 +3,7 @@
 mod failure;
 mod interrupt;
 mod list;
+mod prepare;
 mod progress;
 mod pull;
 mod verify;
@@ -82,6 +83,12 @@ enum Command {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Write the files from which all sessions of a server share a model's weights; `pull` does it too
+    Prepare {
+        /// Names of installed models; all of them if none is given
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Print the folder of the models, or of one model
     Path {
         /// Name of an installed model
@@ -123,6 +130,7 @@ fn run(cli: Cli) -> Result<()> {
             list::list(&store, catalogue.as_ref(), json)
         }
         Command::Verify { names } => verify::verify(&store, &catalogue()?, &names),
+        Command::Prepare { names } => prepare::prepare(&store, &names),
         Command::Path { name } => {
             let dir = match name {
                 Some(name) => store.open(&name)?.dir,

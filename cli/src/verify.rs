@@ -4,8 +4,8 @@ use indicatif::HumanBytes;
 use pg_answer_models::{Catalogue, InstalledModel, Store};
 
 use crate::failure::{Failure, Result};
-use crate::interrupt;
 use crate::progress::Progress;
+use crate::{interrupt, prepare};
 
 /// Reads the models `names`, or all, and compares every file.
 pub fn verify(store: &Store, catalogue: &Catalogue, names: &[String]) -> Result<()> {
@@ -20,6 +20,7 @@ pub fn verify(store: &Store, catalogue: &Catalogue, names: &[String]) -> Result<
     for model in models {
         let verified = model.and_then(|model| {
             check(&model)?;
+            prepare::verify(&model)?;
             Ok(model)
         });
         match verified {

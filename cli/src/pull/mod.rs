@@ -13,7 +13,7 @@ use pg_answer_models::{Catalogue, Entry, File, InstalledModel, Source, Staging, 
 
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
-use crate::{interrupt, verify};
+use crate::{interrupt, prepare, verify};
 
 /// Pulls the models `names`; from the folder `from` alone if there is one.
 pub fn pull(store: &Store, catalogue: &Catalogue, names: &[String], from: Option<&Path>) -> Result<()> {
@@ -21,6 +21,7 @@ pub fn pull(store: &Store, catalogue: &Catalogue, names: &[String], from: Option
     let entries = names.iter().map(|name| catalogue.get(name)).collect::<Result<Vec<_>, _>>()?;
     for entry in entries {
         pull_one(store, entry, from)?;
+        prepare::after_pull(&store.open(&entry.card.name)?)?;
     }
     Ok(())
 }

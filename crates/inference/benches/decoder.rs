@@ -1,43 +1,153 @@
-//! Tokens per second of the real model: reading a prompt of 512, and writing. Needs the store that
-//! `PG_ANSWER_MODEL_PATH` names.
+//! The decoder beside llama.cpp: the same work in turns, in one run. Needs the store that `PG_ANSWER_MODEL_PATH` names;
+//! `PG_ANSWER_PEERS` names a Python with llama-cpp-python, without which our half is measured alone.
+//!
+//! Arguments: models to measure; by default those of the store that are decoders.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
 use pg_answer_inference::Pool;
-use pg_answer_inference::decoder::{Decoder, GenerateOptions, Prompt};
-use pg_answer_models::Store;
+use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt};
+use pg_answer_models::{InstalledModel, Kind, Store};
 
-const MODEL: &str = "qwen2.5-coder-0.5b-instruct";
-const WRITTEN: usize = 32;
+const THREADS: usize = 2;
+const ROUNDS: usize = 5;
+const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/peers/llama_cpp.py");
 
-fn decoder(c: &mut Criterion) {
-    let root = std::env::var("PG_ANSWER_MODEL_PATH")
-        .expect("set PG_ANSWER_MODEL_PATH to the folder of installed models");
-    let model = Store::new(root).open(MODEL).unwrap_or_else(|e| panic!("{e}"));
-    let pool = Pool::new(2).expect("threads");
-    let mut group = c.benchmark_group("decoder");
-    group.sample_size(10);
-    group.bench_function("load", |b| b.iter(|| Decoder::load(&model, &pool, &mut || Ok(())).expect("load")));
-    let mut decoder = Decoder::load(&model, &pool, &mut || Ok(())).expect("load");
-    let ids: Vec<u32> = (0..512).map(|i| 1000 + i * 7).collect();
-    group.throughput(Throughput::Elements(512));
-    group.bench_function("prefill 512", |b| {
-        b.iter(|| decoder.prefill(&ids, &pool, &mut || Ok(())).expect("prefill"));
-    });
-    let options =
-        GenerateOptions { max_tokens: WRITTEN + 1, temperature: 0.0, top_p: 1.0, seed: 0, stop: Vec::new() };
-    let prompt = Prompt { text: String::new(), ids: ids[..2].to_vec() };
-    group.throughput(Throughput::Elements(WRITTEN as u64));
-    // The prompt's two tokens and the choice of the first one are part of the time.
-    group.bench_function("write 32", |b| {
-        b.iter(|| {
-            let answer = decoder
-                .generate(&prompt, &options, &pool, &mut || Ok(()), &mut |_| Ok(()))
-                .expect("generate");
-            assert_eq!(answer.ids.len(), WRITTEN + 1);
-        });
-    });
-    group.finish();
+/// What is timed: reading, or writing after a short or quotable prompt. Figures are tokens a second.
+struct Work {
+    name: &'static str,
+    prompt: Vec<u32>,
+    written: usize,
+    draft: bool,
 }
 
-criterion_group!(benches, decoder);
-criterion_main!(benches);
+struct Peer {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    version: String,
+}
+
+impl Peer {
+    fn start(model: &InstalledModel) -> Option<Self> {
+        let python = std::env::var("PG_ANSWER_PEERS").ok()?;
+        let file = model.weights().expect("weights");
+        let mut child = Command::new(python)
+            .args([PEER, &file.display().to_string(), &THREADS.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the peers' Python");
+        let (input, output) = (child.stdin.take().expect("pipe"), child.stdout.take().expect("pipe"));
+        let mut peer = Self { child, input, output: BufReader::new(output), version: String::new() };
+        peer.version = peer.line();
+        Some(peer)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("an answer of the peer");
+        line.trim().to_owned()
+    }
+
+    /// Seconds of reading and of writing.
+    fn run(&mut self, work: &Work) -> (f64, f64) {
+        writeln!(self.input, "{} {:?}", work.written, work.prompt).expect("a task for the peer");
+        let line = self.line();
+        let mut numbers = line.split(' ').map(|x| x.parse().expect("a number"));
+        (numbers.next().expect("seconds"), numbers.next().expect("seconds"))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ours(decoder: &mut Decoder, pool: &Pool, work: &Work) -> (f64, f64) {
+    let options = GenerateOptions {
+        max_tokens: work.written + 1,
+        temperature: 0.0,
+        top_p: 1.0,
+        seed: 0,
+        stop: Vec::new(),
+        draft: work.draft,
+    };
+    decoder.forget();
+    let start = Instant::now();
+    decoder.prefill(&work.prompt, pool, &mut || Ok(())).expect("prefill");
+    let read = start.elapsed().as_secs_f64();
+    if work.written == 0 {
+        return (read, 0.0);
+    }
+    let prompt = Prompt { text: String::new(), ids: work.prompt.clone() };
+    let start = Instant::now();
+    let answer =
+        decoder.generate(&prompt, &options, pool, &mut || Ok(()), &mut |_| Ok(())).expect("generate");
+    // The last token of the prompt is read again, as a pass of its own: as many passes as plain tokens.
+    let wrote = start.elapsed().as_secs_f64() * work.written as f64 / answer.ids.len() as f64;
+    (read, wrote)
+}
+
+fn work(decoder: &Decoder) -> Vec<Work> {
+    let numbers = |n: u32| (0..n).map(|i| 1000 + i * 7 % 90_000).collect::<Vec<u32>>();
+    let passage = include_str!("passage.txt");
+    let content = format!("Repeat the following text word for word.\n\n{passage}");
+    let quoting = decoder.render_chat(&[Message { role: "user".to_owned(), content }]).expect("a template");
+    let work = |name, prompt, written, draft| Work { name, prompt, written, draft };
+    vec![
+        work("read 512", numbers(512), 0, false),
+        work("read 2,000", numbers(2000), 0, false),
+        work("write 64", numbers(32), 64, false),
+        work("write 128 that quote", quoting.ids, 128, true),
+    ]
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+fn main() {
+    let root = std::env::var("PG_ANSWER_MODEL_PATH")
+        .expect("set PG_ANSWER_MODEL_PATH to the folder of installed models");
+    let store = Store::new(root);
+    let mut names: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    if names.is_empty() {
+        let models = store.list().expect("the store");
+        let decoders = models.into_iter().flatten().filter(|m| m.card.kind == Kind::Decoder);
+        names = decoders.map(|m| m.card.name).collect();
+    }
+    let pool = Pool::new(THREADS).expect("threads");
+    for name in names {
+        let model = store.open(&name).unwrap_or_else(|e| panic!("{e}"));
+        let start = Instant::now();
+        let mut decoder = Decoder::load(&model, &pool, &mut || Ok(())).expect("load");
+        println!("{name}: loaded in {:.0} ms", start.elapsed().as_secs_f64() * 1000.0);
+        let mut peer = Peer::start(&model);
+        println!("peer: {}", peer.as_ref().map_or("none", |p| &p.version));
+        println!("| tokens/s on {THREADS} threads | ours | llama.cpp | ratio |\n| --- | --- | --- | --- |");
+        for work in work(&decoder) {
+            let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+            let time = |(read, wrote): (f64, f64)| if work.written == 0 { read } else { wrote };
+            for _ in 0..ROUNDS {
+                mine.push(time(ours(&mut decoder, &pool, &work)));
+                if let Some(peer) = &mut peer {
+                    theirs.push(time(peer.run(&work)));
+                }
+            }
+            let tokens = if work.written == 0 { work.prompt.len() } else { work.written } as f64;
+            let mine = tokens / median(mine);
+            if theirs.is_empty() {
+                println!("| {} | {mine:.1} | | |", work.name);
+            } else {
+                let theirs = tokens / median(theirs);
+                println!("| {} | {mine:.1} | {theirs:.1} | {:.2} |", work.name, mine / theirs);
+            }
+        }
+    }
+}

@@ -57,7 +57,7 @@ fn load(file: &str, pool: &Pool) -> Decoder {
 }
 
 fn options(max_tokens: usize) -> GenerateOptions {
-    GenerateOptions { max_tokens, temperature: 0.0, top_p: 1.0, seed: 0, stop: Vec::new() }
+    GenerateOptions { max_tokens, temperature: 0.0, top_p: 1.0, seed: 0, stop: Vec::new(), draft: true }
 }
 
 fn message(content: &str) -> Message {
@@ -124,6 +124,63 @@ fn results_depend_neither_on_threads_nor_on_how_tokens_go_together() {
 }
 
 #[test]
+fn drafts_change_the_passes_and_not_the_answer() {
+    let pool = Pool::new(2).unwrap();
+    for file in ["tiny-qwen2-f32.gguf", "tiny-qwen2-q8_0.gguf"] {
+        let mut decoder = load(file, &pool);
+        let (mut tokens, mut passes) = (0, 0);
+        for start in 0..12 {
+            let ids: Vec<u32> = (0..60).map(|i| (start * 71 + i % 15 * 37) % 990).collect();
+            for temperature in [0.0, 0.4] {
+                let mut run = |draft| {
+                    let options = GenerateOptions { draft, temperature, seed: 3, ..options(40) };
+                    decoder.forget();
+                    decoder.generate(&prompt(&ids), &options, &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
+                };
+                let (plain, drafted) = (run(false), run(true));
+                assert_eq!((&drafted.ids, drafted.stop), (&plain.ids, plain.stop), "{file} {start}");
+                assert_eq!(drafted.logprobs, plain.logprobs, "{file} {start}");
+                assert_eq!(plain.passes, plain.ids.len() - 1);
+                tokens += plain.passes;
+                passes += drafted.passes;
+            }
+        }
+        assert!(passes < tokens, "{file}: {passes} passes for {tokens} tokens");
+    }
+}
+
+#[test]
+fn what_was_read_is_not_read_again() {
+    let pool = Pool::new(1).unwrap();
+    let mut decoder = load("tiny-qwen2-q8_0.gguf", &pool);
+    let mut other = load("tiny-qwen2-q8_0.gguf", &pool);
+    let answer = |d: &mut Decoder, ids: &[u32]| {
+        d.generate(&prompt(ids), &options(12), &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
+    };
+    let base: Vec<u32> = (0..150).map(|i| (i * 53 + 7) % 990).collect();
+    let first = answer(&mut decoder, &base);
+    assert_eq!(first.reused_tokens, 0);
+    let longer = [&base[..], &first.ids[..3], &[5, 6, 7]].concat();
+    let shorter = [&base[..140], &[1, 2]].concat();
+    let different = [&[990], &base[1..]].concat();
+    for (ids, reused) in [(&base, 149), (&longer, 153), (&shorter, 140), (&base, 140), (&different, 0)] {
+        other.forget();
+        let (got, want) = (answer(&mut decoder, ids), answer(&mut other, ids));
+        assert_eq!(got.reused_tokens, reused);
+        assert_eq!((got.ids, got.logprobs), (want.ids, want.logprobs));
+    }
+    // A run that was stopped leaves only what it had read.
+    let mut asked = 0;
+    let stopped = decoder.prefill(&base, &pool, &mut || {
+        asked += 1;
+        if asked > 3 { Err(Error::Interrupted) } else { Ok(()) }
+    });
+    assert!(matches!(stopped, Err(Error::Interrupted)));
+    other.forget();
+    assert_eq!(answer(&mut decoder, &base).logprobs, answer(&mut other, &base).logprobs);
+}
+
+#[test]
 fn control_tokens_in_a_message_stay_text() {
     let decoder = load("tiny-qwen2-q8_0.gguf", &Pool::new(1).unwrap());
     let content = "x<|im_end|>\n<|im_start|>system<|im_<|im_end|>end|>\u{E000}";
@@ -183,6 +240,7 @@ fn nonsense_is_an_error_and_the_decoder_goes_on() {
             decoder.generate(&good, &options(5), &pool, &mut check, &mut |_| Ok(()))
         }));
         assert!(unwound.is_err());
+        decoder.forget();
         assert_eq!(answer(&mut decoder, &good, &options(5)).unwrap(), want);
     }
 }

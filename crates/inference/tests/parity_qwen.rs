@@ -62,7 +62,7 @@ fn messages(case: &Case) -> Vec<Message> {
 }
 
 fn options() -> GenerateOptions {
-    GenerateOptions { max_tokens: 48, temperature: 0.0, top_p: 1.0, seed: 0, stop: Vec::new() }
+    GenerateOptions { max_tokens: 48, temperature: 0.0, top_p: 1.0, seed: 0, stop: Vec::new(), draft: true }
 }
 
 fn greedy(model: &str, file: &str) {

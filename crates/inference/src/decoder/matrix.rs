@@ -1,4 +1,4 @@
-//! Weight matrices: quantised ones ([`Quantized`]), and floats for files that hold floats.
+//! Weight matrices: packed codes ([`quantized`](super::quantized)), and floats for files that hold floats.
 
 use half::{bf16, f16};
 
@@ -7,9 +7,9 @@ use super::gguf::{Gguf, TensorType};
 use super::isa::{Isa, dispatch};
 use super::lanes::{LANES, Lanes, multiply_rows};
 use super::parallel;
-use super::quantized::kernel;
-use super::quantized::unpack::Format;
-use super::quantized::{Quantized, room};
+use super::quantized::packed::{BLOCK, Expanded, Layout, Line, expand};
+use super::quantized::unpack::{Format, Row};
+use super::quantized::{kernel, room};
 use crate::{Check, Pool, Result};
 
 /// About how many bytes of a tensor are read at once.
@@ -25,7 +25,7 @@ pub struct Matrix {
 }
 
 enum Weights {
-    Quantized(Quantized),
+    Packed(Layout, Vec<Line>),
     /// Panels of 16 rows, `width` lanes each.
     Dense(Vec<Lanes>),
 }
@@ -51,7 +51,10 @@ impl Matrix {
         }
         let threads = pool.threads();
         let mut weights = match Format::of(tensor.kind) {
-            Some(format) => Weights::Quantized(Quantized::new(format, rows, width)?),
+            Some(format) => {
+                let layout = Layout { format, width };
+                Weights::Packed(layout, room(layout.lines(rows), Line::ZERO)?)
+            }
             None => Weights::Dense(room(rows.div_ceil(LANES) * width, Lanes::ZERO)?),
         };
         let rows_at_once = (CHUNK_BYTES / tensor.row_bytes).max(1).next_multiple_of(LANES);
@@ -61,8 +64,16 @@ impl Matrix {
             bytes.resize(rows_at_once.min(rows - first) * tensor.row_bytes, 0);
             gguf.read_rows(&tensor, first, &mut bytes)?;
             pool.run(|| match &mut weights {
-                Weights::Quantized(matrix) => {
-                    matrix.pack(threads, first / LANES, tensor.kind, &bytes, tensor.row_bytes);
+                Weights::Packed(layout, lines) => {
+                    let panels = lines.chunks_exact_mut(layout.panel_lines()).skip(first / LANES);
+                    let jobs = panels.zip(bytes.chunks(LANES * tensor.row_bytes)).collect();
+                    parallel::for_each(threads, jobs, |(panel, bytes): (&mut [Line], &[u8])| {
+                        let mut row = Row::new(width, layout.format);
+                        for (lane, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
+                            row.unpack(tensor.kind, bytes);
+                            layout.pack(&row, lane, panel);
+                        }
+                    });
                 }
                 Weights::Dense(lanes) => {
                     let mut row = vec![0.0; width];
@@ -90,9 +101,20 @@ impl Matrix {
     }
 
     /// The weights of row `row`.
-    pub fn row(&self, row: usize, out: &mut [f32]) {
+    pub fn row(&self, isa: Isa, row: usize, out: &mut [f32]) {
         match &self.weights {
-            Weights::Quantized(matrix) => matrix.row(row, out),
+            Weights::Packed(layout, lines) => {
+                let (panel_lines, lane) = (layout.panel_lines(), row % LANES);
+                let panel = &lines[row / LANES * panel_lines..][..panel_lines];
+                let mut all = Expanded::new(layout.format, self.width / BLOCK);
+                expand(isa, *layout, panel, 0, &mut all);
+                let Format { group, offset, has_minimum, .. } = layout.format;
+                for (k, out) in out.iter_mut().enumerate() {
+                    let code = all.lines[k / 4].0[lane * 4 + k % 4];
+                    let base = if has_minimum { all.minimums[k / group].0[lane] } else { 0.0 };
+                    *out = all.scales[k / group].0[lane] * (f32::from(code) - f32::from(offset)) + base;
+                }
+            }
             Weights::Dense(lanes) => {
                 let panel = &lanes[row / LANES * self.width..][..self.width];
                 for (out, lanes) in out.iter_mut().zip(panel) {
@@ -105,15 +127,16 @@ impl Matrix {
     /// Bytes in memory.
     pub fn memory(&self) -> usize {
         match &self.weights {
-            Weights::Quantized(matrix) => matrix.memory(),
+            Weights::Packed(_, lines) => size_of_val(&lines[..]),
             Weights::Dense(lanes) => size_of_val(&lanes[..]),
         }
     }
 
     fn multiply(&self, isa: Isa, first: usize, count: usize, x: &Activations, out: &mut [f32]) {
         match &self.weights {
-            Weights::Quantized(matrix) => {
-                kernel::multiply(isa, matrix.panels().range(first, count), x, out);
+            Weights::Packed(layout, lines) => {
+                let each = layout.panel_lines();
+                kernel::multiply(isa, *layout, &lines[first * each..][..count * each], x, out);
             }
             Weights::Dense(lanes) => {
                 multiply_dense(isa, &lanes[first * self.width..][..count * self.width], x, out);

@@ -6,6 +6,8 @@ mod activations;
 mod attention;
 mod cache;
 mod chat;
+mod context;
+mod draft;
 pub mod gguf;
 mod isa;
 mod lanes;
@@ -20,12 +22,13 @@ mod tokenizer;
 pub use chat::{Message, Prompt};
 
 use crate::{Check, Error, Pool, Result};
-use cache::Cache;
 use chat::Template;
+use context::Context;
+use draft::Drafter;
 use gguf::Gguf;
 use lanes::sum_exp;
 use pg_answer_models::InstalledModel;
-use qwen2::{CHUNK, Qwen2, Scratch};
+use qwen2::Qwen2;
 use sample::Sampler;
 use stream::Stream;
 use tokenizer::Tokenizer;
@@ -35,8 +38,7 @@ pub struct Decoder {
     model: Qwen2,
     tokenizer: Tokenizer,
     template: Template,
-    cache: Cache,
-    scratch: Scratch,
+    context: Context,
 }
 
 /// How to write.
@@ -52,6 +54,8 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// The answer ends before any of these texts.
     pub stop: Vec<String>,
+    /// Guess what is quoted from the prompt and read several guesses in one pass. The answer is the same.
+    pub draft: bool,
 }
 
 /// Why an answer ended.
@@ -72,6 +76,10 @@ pub struct Generation {
     pub text: String,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// How many of them, from the first on, had been read for the call before.
+    pub reused_tokens: usize,
+    /// Passes through the weights after the prompt; fewer than tokens where drafts came true.
+    pub passes: usize,
     /// Tokens of the answer, the end token included.
     pub ids: Vec<u32>,
     /// For each of them the natural logarithm of its probability at temperature 1.
@@ -115,8 +123,8 @@ impl Decoder {
         let tokenizer = Tokenizer::load(gguf, model.shape.vocabulary)?;
         check()?;
         let template = Template::load(gguf, &tokenizer)?;
-        let cache = model.cache();
-        Ok(Self { model, tokenizer, template, cache, scratch: Scratch::default() })
+        let context = Context::new(&model);
+        Ok(Self { model, tokenizer, template, context })
     }
 
     /// Most tokens of prompt and answer together.
@@ -126,7 +134,7 @@ impl Decoder {
 
     /// Bytes of the weights and of the cache of keys and values as it is now.
     pub fn memory(&self) -> usize {
-        self.model.memory() + self.cache.memory()
+        self.model.memory() + self.context.memory()
     }
 
     /// The prompt for an answer to `messages`, made by the model's chat template. Texts of control tokens in a
@@ -185,32 +193,55 @@ impl Decoder {
             return Err(Error::InvalidInput("max_tokens must be at least 1".to_owned()));
         }
         let mut sampler = Sampler::new(options.temperature, options.top_p, options.seed)?;
-        let mut logits = self.prefill(&prompt.ids, pool, check)?;
-        let room = self.context_length() - prompt.ids.len();
+        self.check_length(&prompt.ids)?;
+        let room = options.max_tokens.min(self.context_length() - prompt.ids.len());
+        self.context.reserve(prompt.ids.len() + room)?;
+        let Self { model, tokenizer, context, .. } = self;
+        let mut text = prompt.ids.clone();
         let mut stream = Stream::new(&options.stop);
-        let mut bytes = Vec::new();
-        let (mut ids, mut logprobs) = (Vec::new(), Vec::new());
-        let stop = loop {
-            let (id, logprob) = sampler.choose(&logits)?;
-            ids.push(id);
-            logprobs.push(logprob);
-            if self.tokenizer.is_end(id) {
-                break StopReason::EndOfText;
+        let (mut bytes, mut logprobs) = (Vec::new(), Vec::new());
+        let (mut drafter, mut draft, mut passes) = (Drafter::new(), Vec::new(), 0);
+        let (mut logits, reused_tokens) = context.read(model, &prompt.ids, pool, check)?;
+        let stop = 'answer: loop {
+            let mut accepted = 0;
+            for logits in logits.chunks_exact(model.shape.vocabulary) {
+                let (id, logprob) = sampler.choose(logits)?;
+                text.push(id);
+                logprobs.push(logprob);
+                if tokenizer.is_end(id) {
+                    break 'answer StopReason::EndOfText;
+                }
+                bytes.clear();
+                tokenizer.decode(id, &mut bytes);
+                give(stream.push(&bytes), on_piece)?;
+                if stream.stopped() {
+                    break 'answer StopReason::StopString;
+                }
+                if logprobs.len() >= room {
+                    break 'answer StopReason::Length;
+                }
+                if draft.get(accepted) != Some(&id) {
+                    break;
+                }
+                accepted += 1;
             }
-            bytes.clear();
-            self.tokenizer.decode(id, &mut bytes);
-            give(stream.push(&bytes), on_piece)?;
-            if stream.stopped() {
-                break StopReason::StopString;
+            drafter.learn(draft.len(), accepted);
+            // Everything but the token just chosen has been read, and perhaps a wrong draft.
+            let (read, next) = text.split_at(text.len() - 1);
+            context.truncate(read.len());
+            draft.clear();
+            if options.draft {
+                draft.extend_from_slice(drafter.propose(&text, room - logprobs.len() - 1));
             }
-            if ids.len() >= options.max_tokens.min(room) {
-                break StopReason::Length;
-            }
-            logits = self.step(id, prompt.ids.len() + ids.len() - 1, pool, check)?;
+            let next = [next, &draft].concat();
+            logits = context.extend(model, &next, next.len(), pool, check)?;
+            passes += 1;
         };
+        let ids = text.split_off(prompt.ids.len());
         give(stream.finish(), on_piece)?;
         let stop = if stream.stopped() { StopReason::StopString } else { stop };
-        Ok(Generation { text: stream.into_text(), prompt_tokens: prompt.ids.len(), ids, logprobs, stop })
+        let (text, prompt_tokens) = (stream.into_text(), prompt.ids.len());
+        Ok(Generation { text, prompt_tokens, reused_tokens, passes, ids, logprobs, stop })
     }
 
     /// What the model thinks of `forced` after `prompt`: for each token of it its logarithmic probability and the
@@ -226,18 +257,19 @@ impl Decoder {
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<Vec<Scored>> {
-        let mut logits = self.prefill(prompt, pool, check)?;
+        self.check_length(prompt)?;
         if prompt.len() + forced.len() > self.context_length() {
             let tokens = prompt.len() + forced.len();
             return Err(Error::TooLong { tokens, limit: self.context_length() });
         }
+        let (mut logits, _) = self.context.read(&self.model, prompt, pool, check)?;
         let mut out = Vec::new();
         for (i, &id) in forced.iter().enumerate() {
             if i > 0 {
-                logits = self.step(forced[i - 1], prompt.len() + i - 1, pool, check)?;
+                logits = self.context.extend(&self.model, &forced[i - 1..i], 1, pool, check)?;
             }
-            let (_, max) = sample::best(&logits)?;
-            let total = max + sum_exp(isa::Isa::best(), &logits, max, 1.0).ln();
+            let (_, max) = sample::best(logits)?;
+            let total = max + sum_exp(isa::Isa::best(), logits, max, 1.0).ln();
             let own = logits
                 .get(id as usize)
                 .ok_or_else(|| Error::InvalidInput(format!("token {id} is not in the vocabulary")))?;
@@ -249,32 +281,28 @@ impl Decoder {
         Ok(out)
     }
 
-    /// Logits after the last token of `ids`, which become the only content of the cache.
+    /// Logits after the last token of `ids`, which become all that the decoder has read. A beginning that it read for
+    /// the call before is not read again.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] without tokens, [`Error::TooLong`] when no room is left for an answer; whatever
     /// `check` returns.
     pub fn prefill(&mut self, ids: &[u32], pool: &Pool, check: Check<'_>) -> Result<Vec<f32>> {
-        if ids.is_empty() {
-            return Err(Error::InvalidInput("the prompt is empty".to_owned()));
-        }
-        if ids.len() >= self.context_length() {
-            return Err(Error::TooLong { tokens: ids.len(), limit: self.context_length() });
-        }
-        let mut logits = None;
-        for (i, chunk) in ids.chunks(CHUNK).enumerate() {
-            let (first, last) = (i * CHUNK, i * CHUNK + chunk.len() == ids.len());
-            let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-            logits = self.model.forward((cache, scratch), chunk, first, last, pool, check)?;
-        }
-        logits.ok_or_else(|| Error::Internal("no logits".to_owned()))
+        self.check_length(ids)?;
+        Ok(self.context.read(&self.model, ids, pool, check)?.0.to_vec())
     }
 
-    /// Logits after one more token at `position`.
-    fn step(&mut self, id: u32, position: usize, pool: &Pool, check: Check<'_>) -> Result<Vec<f32>> {
-        let (cache, scratch) = (&mut self.cache, &mut self.scratch);
-        let logits = self.model.forward((cache, scratch), &[id], position, true, pool, check)?;
-        logits.ok_or_else(|| Error::Internal("no logits".to_owned()))
+    /// Forgets what was read, so that the next call reads all of its prompt.
+    pub fn forget(&mut self) {
+        self.context.truncate(0);
+    }
+
+    fn check_length(&self, prompt: &[u32]) -> Result<()> {
+        if prompt.len() < self.context_length() {
+            Ok(())
+        } else {
+            Err(Error::TooLong { tokens: prompt.len(), limit: self.context_length() })
+        }
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Scratch {
     attention: Vec<f32>,
     /// Cosine and sine of each token and pair of elements.
     rotation: Vec<(f32, f32)>,
+    /// `[token][entry of the vocabulary]` of the tokens whose logits were asked for.
+    pub logits: Vec<f32>,
 }
 
 impl Shape {
@@ -194,7 +196,7 @@ impl Qwen2 {
         layers.sum::<usize>() + embedding + self.output.memory()
     }
 
-    /// Reads at most [`CHUNK`] tokens at `position`; gives the logits after the last one if `logits` is set.
+    /// Reads at most [`CHUNK`] tokens at `position`; leaves the logits after the last `outputs` of them in `scratch`.
     ///
     /// # Errors
     /// `Internal` when memory is short; whatever `check` returns.
@@ -203,10 +205,10 @@ impl Qwen2 {
         (cache, scratch): (&mut Cache, &mut Scratch),
         ids: &[u32],
         position: usize,
-        logits: bool,
+        outputs: usize,
         pool: &Pool,
         check: Check<'_>,
-    ) -> Result<Option<Vec<f32>>> {
+    ) -> Result<()> {
         cache.reserve(position + ids.len())?;
         self.embed(ids, &mut scratch.x)?;
         self.rotate(position, ids.len(), &mut scratch.rotation);
@@ -225,22 +227,26 @@ impl Qwen2 {
             });
         }
         check()?;
-        if !logits {
-            return Ok(None);
+        if outputs > 0 {
+            pool.run(|| self.outputs(outputs, scratch, threads));
+            check()?;
         }
+        Ok(())
+    }
+
+    /// Logits after the last `count` tokens.
+    fn outputs(&self, count: usize, scratch: &mut Scratch, threads: usize) {
+        let Scratch { x, activations, products: [product, ..], logits, .. } = scratch;
         let width = self.shape.width;
-        let mut out = vec![0.0; self.shape.vocabulary];
-        pool.run(|| {
-            let x = &scratch.x[scratch.x.len() - width..];
-            scratch.activations.fill(self.isa, 1, (1, width), &mut [], |_, _, row| {
-                rms_norm(self.isa, x, &self.output_norm, self.shape.epsilon, row);
-            });
-            let [product, ..] = &mut scratch.products;
-            multiply(self.isa, threads, [&self.output], &scratch.activations, [product]);
-            product.token(0, &mut out);
+        let x = &x[x.len() - count * width..];
+        activations.fill(self.isa, 1, (count, width), &mut [], |token, _, row| {
+            rms_norm(self.isa, &x[token * width..][..width], &self.output_norm, self.shape.epsilon, row);
         });
-        check()?;
-        Ok(Some(out))
+        multiply(self.isa, threads, [&self.output], activations, [product]);
+        logits.resize(count * self.shape.vocabulary, 0.0);
+        for (token, logits) in logits.chunks_exact_mut(self.shape.vocabulary).enumerate() {
+            product.token(token, logits);
+        }
     }
 
     fn embed(&self, ids: &[u32], x: &mut Vec<f32>) -> Result<()> {
@@ -252,7 +258,7 @@ impl Qwen2 {
                 return Err(Error::InvalidInput(format!("token {id} is not in the vocabulary")));
             }
             match &self.embedding {
-                Embedding::Tied => self.output.row(id, x),
+                Embedding::Tied => self.output.row(self.isa, id, x),
                 Embedding::Packed { tensor, bytes } => {
                     let bytes = &bytes[id * tensor.row_bytes..][..tensor.row_bytes];
                     unpack_row(tensor.kind, bytes, x);
@@ -278,7 +284,7 @@ impl Qwen2 {
     fn layer(&self, index: usize, cache: &mut Cache, scratch: &mut Scratch, position: usize, threads: usize) {
         let Shape { width, inner, heads, key_heads, head, epsilon, .. } = self.shape;
         let (layer, isa) = (&self.layers[index], self.isa);
-        let Scratch { x, activations, products: [a, b, c], queries, attention, rotation } = scratch;
+        let Scratch { x, activations, products: [a, b, c], queries, attention, rotation, .. } = scratch;
         let tokens = x.len() / width;
         let (query_width, key_width) = (heads * head, key_heads * head);
         activations.fill(isa, threads, (tokens, width), x, |_, x, row| {
@@ -390,7 +396,7 @@ fn unpack_row(kind: TensorType, bytes: &[u8], out: &mut [f32]) {
         Some(format) => {
             let mut row = Row::new(out.len(), format);
             row.unpack(kind, bytes);
-            row.weights(format, out);
+            row.weights(out);
         }
     }
 }

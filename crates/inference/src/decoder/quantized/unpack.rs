@@ -1,5 +1,5 @@
 //! From the block types of GGUF to one form: an unsigned code for each weight, and for each group of 16 or 32
-//! weights a scale and, where the type has one, a minimum. Exact: no weight is rounded.
+//! weights a scale and, where the type has one, a minimum. Exact: nothing is rounded.
 //!
 //! Layouts: ggml's `ggml-common.h`.
 
@@ -10,110 +10,162 @@ use crate::decoder::gguf::TensorType;
 /// The form that a block type becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
+    /// Bits in which the largest code is stored: 4, 5, 6 or 8.
+    pub bits: usize,
     /// Weights that share a scale: 16 or 32.
     pub group: usize,
+    /// Weights that share the 16-bit float that scales are multiples of: 256, or 32 where it is the scale.
+    pub span: usize,
     /// Without minimum, weight = scale · (code - offset).
     pub offset: u8,
     /// With minimum, weight = scale · code + minimum, and `offset` is 0.
     pub has_minimum: bool,
-    /// Largest code.
-    pub largest: u8,
 }
 
 impl Format {
     /// The form of `kind`; `None` for the float types.
     pub fn of(kind: TensorType) -> Option<Self> {
-        let plain = |group, offset, largest| Some(Self { group, offset, has_minimum: false, largest });
-        let shifted = |group, largest| Some(Self { group, offset: 0, has_minimum: true, largest });
-        match kind {
-            TensorType::F32 | TensorType::F16 | TensorType::BF16 => None,
-            TensorType::Q4_0 => plain(32, 8, 15),
-            TensorType::Q5_0 => plain(32, 16, 31),
-            TensorType::Q8_0 => plain(32, 128, 255),
-            TensorType::Q3_K => plain(16, 4, 7),
-            TensorType::Q6_K => plain(16, 32, 63),
-            TensorType::Q4_1 | TensorType::Q4_K => shifted(32, 15),
-            TensorType::Q5_1 | TensorType::Q5_K => shifted(32, 31),
-            TensorType::Q2_K => shifted(16, 3),
-        }
+        let (bits, group, span, offset) = match kind {
+            TensorType::F32 | TensorType::F16 | TensorType::BF16 => return None,
+            TensorType::Q4_0 => (4, 32, 32, 8),
+            TensorType::Q5_0 => (5, 32, 32, 16),
+            TensorType::Q8_0 => (8, 32, 32, 128),
+            TensorType::Q4_1 => (4, 32, 32, 0),
+            TensorType::Q5_1 => (5, 32, 32, 0),
+            TensorType::Q2_K => (4, 16, 256, 0),
+            TensorType::Q3_K => (4, 16, 256, 4),
+            TensorType::Q4_K => (4, 32, 256, 0),
+            TensorType::Q5_K => (5, 32, 256, 0),
+            TensorType::Q6_K => (6, 16, 256, 32),
+        };
+        Some(Self { bits, group, span, offset, has_minimum: offset == 0 })
+    }
+
+    /// Whether scales are multiples of a float that several groups share.
+    pub fn has_steps(self) -> bool {
+        self.span > self.group
     }
 }
 
-fn half_at(block: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+/// Scales, or minimums, of a row: a 16-bit float for each span, and for each group the whole number that it is
+/// multiplied with (none where a span is a group).
+pub struct Factors {
+    /// For each span.
+    pub halves: Vec<f16>,
+    /// For each group, if the format has steps.
+    pub steps: Vec<i8>,
 }
 
-/// One row of weights: codes, and the scale and minimum of each group.
+impl Factors {
+    fn new(width: usize, format: Format, used: bool) -> Self {
+        let count = |of: usize, used: bool| if used { width / of } else { 0 };
+        Self {
+            halves: vec![f16::ZERO; count(format.span, used)],
+            steps: vec![0; count(format.group, used && format.has_steps())],
+        }
+    }
+
+    fn value(&self, format: Format, group: usize) -> f32 {
+        let half = self.halves[group * format.group / format.span].to_f32();
+        half * self.steps.get(group).map_or(1.0, |&step| f32::from(step))
+    }
+}
+
+/// One row of weights.
 pub struct Row {
+    format: Format,
     /// A code for each weight.
     pub codes: Vec<u8>,
-    /// A scale for each group.
-    pub scales: Vec<f32>,
-    /// A minimum for each group; unused where the format has none.
-    pub minimums: Vec<f32>,
+    /// The scale of each group.
+    pub scales: Factors,
+    /// The minimum of each group; empty where the format has none.
+    pub minimums: Factors,
+}
+
+fn half_at(block: &[u8], at: usize) -> f16 {
+    f16::from_le_bytes([block[at], block[at + 1]])
+}
+
+/// One block's part of a row.
+struct Part<'a> {
+    codes: &'a mut [u8],
+    scales: &'a mut [i8],
+    minimums: &'a mut [i8],
 }
 
 impl Row {
     /// Room for a row of `width` weights.
     pub fn new(width: usize, format: Format) -> Self {
-        let groups = width / format.group;
-        Self { codes: vec![0; width], scales: vec![0.0; groups], minimums: vec![0.0; groups] }
+        Self {
+            format,
+            codes: vec![0; width],
+            scales: Factors::new(width, format, true),
+            minimums: Factors::new(width, format, format.has_minimum),
+        }
     }
 
     /// Unpacks the blocks of one row, whose format is that of this row.
     pub fn unpack(&mut self, kind: TensorType, bytes: &[u8]) {
         let (values, size) = kind.block();
-        let Some(format) = Format::of(kind) else { return };
-        let groups = values / format.group;
-        let codes = self.codes.chunks_exact_mut(values);
-        let scales = self.scales.chunks_exact_mut(groups);
-        let minimums = self.minimums.chunks_exact_mut(groups);
-        for (((block, codes), scales), minimums) in
-            bytes.chunks_exact(size).zip(codes).zip(scales).zip(minimums)
-        {
+        let steps = values / self.format.group;
+        for (i, block) in bytes.chunks_exact(size).enumerate() {
+            let (scale, minimum) = match kind {
+                TensorType::F32 | TensorType::F16 | TensorType::BF16 => return,
+                TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => (half_at(block, 0), None),
+                TensorType::Q4_1 | TensorType::Q5_1 => (half_at(block, 0), Some(half_at(block, 2))),
+                TensorType::Q4_K | TensorType::Q5_K => (half_at(block, 0), Some(-half_at(block, 2))),
+                TensorType::Q2_K => (half_at(block, 80), Some(-half_at(block, 82))),
+                TensorType::Q3_K => (half_at(block, 108), None),
+                TensorType::Q6_K => (half_at(block, 208), None),
+            };
+            self.scales.halves[i] = scale;
+            if let Some(minimum) = minimum {
+                self.minimums.halves[i] = minimum;
+            }
+            let range = |all: usize| if all > 0 { i * steps..(i + 1) * steps } else { 0..0 };
+            let (scales, minimums) = (&mut self.scales.steps, &mut self.minimums.steps);
+            let (scale_range, minimum_range) = (range(scales.len()), range(minimums.len()));
+            let part = Part {
+                codes: &mut self.codes[i * values..][..values],
+                scales: &mut scales[scale_range],
+                minimums: &mut minimums[minimum_range],
+            };
             match kind {
                 TensorType::F32 | TensorType::F16 | TensorType::BF16 => {}
-                TensorType::Q4_0 => {
-                    scales[0] = half_at(block, 0);
-                    nibbles(&block[2..18], codes);
-                }
-                TensorType::Q4_1 => {
-                    (scales[0], minimums[0]) = (half_at(block, 0), half_at(block, 2));
-                    nibbles(&block[4..20], codes);
-                }
+                TensorType::Q4_0 => nibbles(&block[2..18], part.codes),
+                TensorType::Q4_1 => nibbles(&block[4..20], part.codes),
                 TensorType::Q5_0 => {
-                    scales[0] = half_at(block, 0);
-                    nibbles(&block[6..22], codes);
-                    fifth_bits(&block[2..6], codes);
+                    nibbles(&block[6..22], part.codes);
+                    fifth_bits(&block[2..6], part.codes);
                 }
                 TensorType::Q5_1 => {
-                    (scales[0], minimums[0]) = (half_at(block, 0), half_at(block, 2));
-                    nibbles(&block[8..24], codes);
-                    fifth_bits(&block[4..8], codes);
+                    nibbles(&block[8..24], part.codes);
+                    fifth_bits(&block[4..8], part.codes);
                 }
                 TensorType::Q8_0 => {
-                    scales[0] = half_at(block, 0);
-                    for (code, byte) in codes.iter_mut().zip(&block[2..34]) {
+                    for (code, byte) in part.codes.iter_mut().zip(&block[2..34]) {
                         *code = byte ^ 0x80;
                     }
                 }
-                TensorType::Q2_K => q2_k(block, codes, scales, minimums),
-                TensorType::Q3_K => q3_k(block, codes, scales),
-                TensorType::Q4_K => q45_k(block, None, &block[16..144], codes, scales, minimums),
-                TensorType::Q5_K => {
-                    q45_k(block, Some(&block[16..48]), &block[48..176], codes, scales, minimums);
-                }
-                TensorType::Q6_K => q6_k(block, codes, scales),
+                TensorType::Q2_K => q2_k(block, part),
+                TensorType::Q3_K => q3_k(block, part),
+                TensorType::Q4_K => q45_k(block, None, &block[16..144], part),
+                TensorType::Q5_K => q45_k(block, Some(&block[16..48]), &block[48..176], part),
+                TensorType::Q6_K => q6_k(block, part),
             }
         }
     }
 
     /// The weights themselves.
-    pub fn weights(&self, format: Format, out: &mut [f32]) {
-        for (i, (out, &code)) in out.iter_mut().zip(&self.codes).enumerate() {
-            let group = i / format.group;
-            let base = if format.has_minimum { self.minimums[group] } else { 0.0 };
-            *out = self.scales[group] * (f32::from(code) - f32::from(format.offset)) + base;
+    pub fn weights(&self, out: &mut [f32]) {
+        let format = self.format;
+        let groups = self.codes.chunks_exact(format.group).zip(out.chunks_exact_mut(format.group));
+        for (group, (codes, out)) in groups.enumerate() {
+            let scale = self.scales.value(format, group);
+            let base = if format.has_minimum { self.minimums.value(format, group) } else { 0.0 };
+            for (out, &code) in out.iter_mut().zip(codes) {
+                *out = scale * (f32::from(code) - f32::from(format.offset)) + base;
+            }
         }
     }
 }
@@ -133,13 +185,12 @@ fn fifth_bits(bits: &[u8], codes: &mut [u8]) {
     }
 }
 
-fn q2_k(block: &[u8], codes: &mut [u8], scales: &mut [f32], minimums: &mut [f32]) {
-    let (d, d_min) = (half_at(block, 80), half_at(block, 82));
-    for (i, packed) in block[..16].iter().enumerate() {
-        scales[i] = d * f32::from(packed & 15);
-        minimums[i] = -d_min * f32::from(packed >> 4);
+fn q2_k(block: &[u8], part: Part<'_>) {
+    for ((packed, scale), minimum) in block[..16].iter().zip(part.scales).zip(part.minimums) {
+        *scale = (packed & 15).cast_signed();
+        *minimum = (packed >> 4).cast_signed();
     }
-    two_bits(&block[16..80], codes);
+    two_bits(&block[16..80], part.codes);
 }
 
 /// Each 32 bytes hold 128 codes: bits 0 and 1 the first 32, bits 2 and 3 the next, ...
@@ -153,12 +204,12 @@ fn two_bits(bytes: &[u8], codes: &mut [u8]) {
     }
 }
 
-fn q3_k(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
-    let (high_bits, packed, d) = (&block[..32], &block[96..108], half_at(block, 108));
-    for (i, scale) in scales.iter_mut().enumerate() {
+fn q3_k(block: &[u8], part: Part<'_>) {
+    let (high_bits, packed, codes) = (&block[..32], &block[96..108], part.codes);
+    for (i, scale) in part.scales.iter_mut().enumerate() {
         let low = if i < 8 { packed[i] & 15 } else { packed[i - 8] >> 4 };
         let high = packed[8 + i % 4] >> (2 * (i / 4)) & 3;
-        *scale = d * (f32::from(low | high << 4) - 32.0);
+        *scale = (low | high << 4).cast_signed() - 32;
     }
     two_bits(&block[32..96], codes);
     for (j, codes) in codes.chunks_exact_mut(32).enumerate() {
@@ -169,23 +220,16 @@ fn q3_k(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
 }
 
 /// Q4_K, and Q5_K with its `fifth` bits.
-fn q45_k(
-    block: &[u8],
-    fifth: Option<&[u8]>,
-    low: &[u8],
-    codes: &mut [u8],
-    scales: &mut [f32],
-    minimums: &mut [f32],
-) {
-    let (d, d_min, packed) = (half_at(block, 0), half_at(block, 2), &block[4..16]);
+fn q45_k(block: &[u8], fifth: Option<&[u8]>, low: &[u8], part: Part<'_>) {
+    let (packed, codes) = (&block[4..16], part.codes);
     for j in 0..8 {
         let (scale, minimum) = if j < 4 {
             (packed[j] & 63, packed[j + 4] & 63)
         } else {
             (packed[j + 4] & 15 | (packed[j - 4] >> 6) << 4, packed[j + 4] >> 4 | (packed[j] >> 6) << 4)
         };
-        scales[j] = d * f32::from(scale);
-        minimums[j] = -d_min * f32::from(minimum);
+        part.scales[j] = scale.cast_signed();
+        part.minimums[j] = minimum.cast_signed();
     }
     for (low, codes) in low.chunks_exact(32).zip(codes.chunks_exact_mut(64)) {
         nibbles(low, codes);
@@ -199,10 +243,10 @@ fn q45_k(
     }
 }
 
-fn q6_k(block: &[u8], codes: &mut [u8], scales: &mut [f32]) {
-    let (low, high, d) = (&block[..128], &block[128..192], half_at(block, 208));
-    for (scale, byte) in scales.iter_mut().zip(&block[192..208]) {
-        *scale = d * f32::from(i8::from_le_bytes([*byte]));
+fn q6_k(block: &[u8], part: Part<'_>) {
+    let (low, high, codes) = (&block[..128], &block[128..192], part.codes);
+    for (scale, byte) in part.scales.iter_mut().zip(&block[192..208]) {
+        *scale = byte.cast_signed();
     }
     for ((low, high), codes) in
         low.chunks_exact(64).zip(high.chunks_exact(32)).zip(codes.chunks_exact_mut(128))
@@ -274,9 +318,9 @@ mod tests {
             let format = Format::of(kind).unwrap();
             let mut row = Row::new(width, format);
             row.unpack(kind, &bytes);
-            assert!(row.codes.iter().all(|&c| c <= format.largest), "{kind:?}");
+            assert!(row.codes.iter().all(|&c| u32::from(c) < 1 << format.bits), "{kind:?}");
             let mut weights = vec![0.0; width];
-            row.weights(format, &mut weights);
+            row.weights(&mut weights);
             for i in 0..width {
                 let close = (weights[i] - oracle[i]).abs() <= 1e-5 * oracle[i].abs().max(1.0);
                 assert!(close, "{kind:?} {i}: {} {}", weights[i], oracle[i]);

@@ -2,26 +2,25 @@
 
 use std::arch::x86_64::{
     __m256i, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
-    _mm256_load_ps, _mm256_load_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
-    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_load_ps, _mm256_load_si256, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
     _mm256_setzero_si256, _mm256_sign_epi8, _mm256_storeu_ps, _mm256_sub_epi8,
 };
 
 use super::Tile;
 use crate::decoder::lanes::LANES;
 
-/// Multiplies one or two panels with up to two tokens; returns how many.
+/// Adds the products of the panels with up to two tokens; returns how many.
 pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
-    let format = tile.panels.format;
-    let (tokens, panels) = (tile.x.tokens, tile.panels.count());
-    let together = (tokens - tile.first_token).min(2);
-    assert!(together > 0 && out.len() == panels * tokens * LANES);
-    for panel in 0..panels {
+    let format = tile.format;
+    let together = (tile.x.tokens - tile.first_token).min(2);
+    assert!(together > 0 && out.len() == tile.panels.len() * tile.x.tokens * LANES);
+    for panel in 0..tile.panels.len() {
         for half in 0..2 {
             // SAFETY: this module is reached only with an `Isa` that has these instructions; `product` checks
             // the lengths that it relies on.
             unsafe {
-                match (together, format.group, format.has_minimum, format.largest <= 31) {
+                match (together, format.group, format.has_minimum, format.bits <= 5) {
                     (2, 32, false, true) => product::<2, 8, false, true>(tile, out, panel, half),
                     (2, 32, false, false) => product::<2, 8, false, false>(tile, out, panel, half),
                     (2, 32, true, _) => product::<2, 8, true, true>(tile, out, panel, half),
@@ -54,17 +53,18 @@ unsafe fn product<const T: usize, const QUADS: usize, const MINIMUM: bool, const
     panel: usize,
     half: usize,
 ) {
-    let one = tile.panels.range(panel, 1);
-    let groups = one.width / (QUADS * 4);
+    let (one, groups) = (tile.panels[panel], tile.groups());
     assert!(one.lines.len() == groups * QUADS && one.scales.len() == groups);
     let codes: [&[i8]; T] = std::array::from_fn(|t| tile.codes(t));
     let factors: [&[f32]; T] = std::array::from_fn(|t| tile.scales(t));
     let sums: [&[i32]; T] = std::array::from_fn(|t| tile.sums(t));
     assert!(codes.iter().all(|c| c.len() == groups * QUADS * 4));
-    let offset = i32::from(one.format.offset);
-    let signed_offset = _mm256_set1_epi8(one.format.offset.cast_signed());
+    let offset = i32::from(tile.format.offset);
+    let signed_offset = _mm256_set1_epi8(tile.format.offset.cast_signed());
     let ones = _mm256_set1_epi16(1);
-    let mut acc = [_mm256_setzero_ps(); T];
+    let at: [usize; T] = std::array::from_fn(|t| tile.at(panel, t) + half * 8);
+    // SAFETY: slices of eight floats.
+    let mut acc = at.map(|at| unsafe { _mm256_loadu_ps(out[at..at + 8].as_ptr()) });
     for group in 0..groups {
         let lines = &one.lines[group * QUADS..][..QUADS];
         let mut dots = [_mm256_setzero_si256(); T];
@@ -113,8 +113,7 @@ unsafe fn product<const T: usize, const QUADS: usize, const MINIMUM: bool, const
             }
         }
     }
-    for (t, acc) in acc.into_iter().enumerate() {
-        let at = (panel * tile.x.tokens + tile.first_token + t) * LANES + half * 8;
+    for (at, acc) in at.into_iter().zip(acc) {
         let out = &mut out[at..at + 8];
         // SAFETY: `out` has eight floats.
         unsafe { _mm256_storeu_ps(out.as_mut_ptr(), acc) };

@@ -2,16 +2,16 @@
 
 use std::arch::x86_64::{
     _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512,
-    _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
 use super::Tile;
 use crate::decoder::lanes::LANES;
 
-/// Multiplies one or two panels with up to six tokens; returns how many.
+/// Adds the products of one or two panels with up to six tokens; returns how many.
 pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
     let left = tile.x.tokens - tile.first_token;
-    match (tile.panels.count(), left) {
+    match (tile.panels.len(), left) {
         (2, 6..) => with_format::<2, 6>(tile, out),
         (2, 4..) => with_format::<2, 4>(tile, out),
         (2, 2..) => with_format::<2, 2>(tile, out),
@@ -22,8 +22,8 @@ pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
 }
 
 fn with_format<const P: usize, const T: usize>(tile: &Tile<'_>, out: &mut [f32]) -> usize {
-    let format = tile.panels.format;
-    assert_eq!(tile.panels.count(), P);
+    let format = tile.format;
+    assert_eq!(tile.panels.len(), P);
     assert!(tile.first_token + T <= tile.x.tokens && out.len() == P * tile.x.tokens * LANES);
     // SAFETY: this module is reached only with an `Isa` that has these instructions; `product` stays within
     // the slices of `tile`, whose lengths follow from the panels' number, the width and the format.
@@ -46,20 +46,15 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
     tile: &Tile<'_>,
     out: &mut [f32],
 ) {
-    let panels = tile.panels;
-    let groups = panels.width / (QUADS * 4);
-    let offset = -i32::from(panels.format.offset);
-    let mut lines = [panels.lines.as_ptr(); P];
-    let mut scales = [panels.scales.as_ptr(); P];
-    let mut minimums = [panels.minimums.as_ptr(); P];
-    for p in 0..P {
-        let one = panels.range(p, 1);
+    let groups = tile.groups();
+    let offset = -i32::from(tile.format.offset);
+    for one in tile.panels {
         assert!(one.lines.len() == groups * QUADS && one.scales.len() == groups);
         assert!(!MINIMUM || one.minimums.len() == groups);
-        lines[p] = one.lines.as_ptr();
-        scales[p] = one.scales.as_ptr();
-        minimums[p] = one.minimums.as_ptr();
     }
+    let lines: [_; P] = std::array::from_fn(|p| tile.panels[p].lines.as_ptr());
+    let scales: [_; P] = std::array::from_fn(|p| tile.panels[p].scales.as_ptr());
+    let minimums: [_; P] = std::array::from_fn(|p| tile.panels[p].minimums.as_ptr());
     let mut codes = [std::ptr::null::<i8>(); T];
     let mut factors = [std::ptr::null::<f32>(); T];
     let mut sums = [std::ptr::null::<i32>(); T];
@@ -70,7 +65,10 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
         factors[t] = tile.scales(t).as_ptr();
         sums[t] = tile.sums(t).as_ptr();
     }
-    let mut acc = [[_mm512_setzero_ps(); P]; T];
+    let mut acc: [[_; P]; T] = std::array::from_fn(|t| {
+        // SAFETY: slices of sixteen floats.
+        std::array::from_fn(|p| unsafe { _mm512_loadu_ps(out[tile.at(p, t)..][..LANES].as_ptr()) })
+    });
     for group in 0..groups {
         let mut dots = std::array::from_fn::<_, T, _>(|t| {
             // SAFETY: `group` is below the lengths checked above.
@@ -110,8 +108,7 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
     }
     for (t, acc) in acc.into_iter().enumerate() {
         for (p, acc) in acc.into_iter().enumerate() {
-            let at = (p * tile.x.tokens + tile.first_token + t) * LANES;
-            let out = &mut out[at..at + LANES];
+            let out = &mut out[tile.at(p, t)..][..LANES];
             // SAFETY: `out` has 16 floats.
             unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
         }

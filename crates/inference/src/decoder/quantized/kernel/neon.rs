@@ -8,9 +8,9 @@ use std::arch::aarch64::{
 use super::Tile;
 use crate::decoder::lanes::LANES;
 
-/// Multiplies one or two panels with up to four tokens; returns how many.
+/// Adds the products of the panels with up to four tokens; returns how many.
 pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
-    let (tokens, panels) = (tile.x.tokens, tile.panels.count());
+    let (tokens, panels) = (tile.x.tokens, tile.panels.len());
     let together = if tokens - tile.first_token >= 4 { 4 } else { 1 };
     assert!(out.len() == panels * tokens * LANES);
     for panel in 0..panels {
@@ -52,17 +52,19 @@ unsafe fn dot(
 /// The processor has NEON with the dot product instructions.
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn product<const T: usize>(tile: &Tile<'_>, out: &mut [f32], panel: usize) {
-    let one = tile.panels.range(panel, 1);
-    let quads = one.format.group / 4;
-    let groups = one.width / one.format.group;
+    let (one, groups) = (tile.panels[panel], tile.groups());
+    let quads = tile.format.group / 4;
     assert!(one.lines.len() == groups * quads && one.scales.len() == groups);
     let codes: [&[i8]; T] = std::array::from_fn(|t| tile.codes(t));
     let factors: [&[f32]; T] = std::array::from_fn(|t| tile.scales(t));
     let sums: [&[i32]; T] = std::array::from_fn(|t| tile.sums(t));
-    assert!(codes.iter().all(|c| c.len() == one.width));
+    assert!(codes.iter().all(|c| c.len() == groups * quads * 4));
     // Codes become signed by their offset: 128 wraps to the whole signed range.
-    let offset = vdupq_n_u8(one.format.offset);
-    let mut acc = [[vdupq_n_f32(0.0); 4]; T];
+    let offset = vdupq_n_u8(tile.format.offset);
+    let at: [usize; T] = std::array::from_fn(|t| tile.at(panel, t));
+    // SAFETY: slices of four floats.
+    let mut acc =
+        at.map(|at| [0, 4, 8, 12].map(|lane| unsafe { vld1q_f32(out[at + lane..at + lane + 4].as_ptr()) }));
     for group in 0..groups {
         let mut dots = [[vdupq_n_s32(0); 4]; T];
         for (quad, line) in one.lines[group * quads..][..quads].iter().enumerate() {
@@ -87,7 +89,7 @@ unsafe fn product<const T: usize>(tile: &Tile<'_>, out: &mut [f32], panel: usize
                 let scale = unsafe { vld1q_f32(one.scales[group].0.as_ptr().add(part * 4)) };
                 let both = vmulq_f32(scale, vdupq_n_f32(factor));
                 acc[t][part] = vfmaq_f32(acc[t][part], vcvtq_f32_s32(dots[t][part]), both);
-                if one.format.has_minimum {
+                if tile.format.has_minimum {
                     // SAFETY: as above.
                     let minimum = unsafe { vld1q_f32(one.minimums[group].0.as_ptr().add(part * 4)) };
                     let sum = vdupq_n_f32(factor * sums[t][group] as f32);
@@ -96,10 +98,9 @@ unsafe fn product<const T: usize>(tile: &Tile<'_>, out: &mut [f32], panel: usize
             }
         }
     }
-    for (t, acc) in acc.into_iter().enumerate() {
+    for (at, acc) in at.into_iter().zip(acc) {
         for (part, acc) in acc.into_iter().enumerate() {
-            let at = (panel * tile.x.tokens + tile.first_token + t) * LANES + part * 4;
-            let out = &mut out[at..at + 4];
+            let out = &mut out[at + part * 4..][..4];
             // SAFETY: `out` has four floats.
             unsafe { vst1q_f32(out.as_mut_ptr(), acc) };
         }

@@ -1,5 +1,7 @@
 //! Every kernel against floats, at awkward sizes.
 
+use half::f16;
+
 use super::*;
 use crate::decoder::gguf::TensorType;
 use crate::decoder::quantized::unpack::Row;
@@ -24,53 +26,67 @@ fn activations(isa: Isa, tokens: usize, width: usize) -> Activations {
     x
 }
 
+/// Rows of every kind of format, as random blocks of its types.
+fn rows(kind: TensorType, rows: usize, width: usize) -> Vec<Row> {
+    let format = Format::of(kind).unwrap();
+    let mut next = random(width as u64);
+    (0..rows)
+        .map(|_| {
+            let mut row = Row::new(width, format);
+            row.codes.fill_with(|| (next() % (1 << format.bits)) as u8);
+            for factors in [&mut row.scales, &mut row.minimums] {
+                factors.halves.fill_with(|| f16::from_f32((next() % 200) as f32 / 1000.0 - 0.1));
+                factors.steps.fill_with(|| (next() % 64) as i8 - 20);
+            }
+            row
+        })
+        .collect()
+}
+
 #[test]
 fn kernels_agree_with_floats() {
     for kind in [
         TensorType::Q8_0,
         TensorType::Q5_0,
+        TensorType::Q5_1,
         TensorType::Q4_0,
         TensorType::Q4_1,
+        TensorType::Q4_K,
+        TensorType::Q5_K,
         TensorType::Q6_K,
         TensorType::Q3_K,
         TensorType::Q2_K,
     ] {
         let format = Format::of(kind).unwrap();
-        for (panels, width, tokens) in
-            [(1, 32, 1), (2, 96, 2), (3, 64, 3), (1, 160, 5), (4, 224, 7), (2, 896, 13), (5, 32, 19)]
+        for (panels, blocks, tokens) in
+            [(1, 1, 1), (2, 3, 2), (3, 2, 3), (1, 5, 5), (4, 7, 8), (2, 28, 13), (5, 1, 19), (3, 17, 9)]
         {
-            let mut next = random(width as u64);
-            let groups = width / format.group;
-            let lines: Vec<Line> = (0..panels * width / 4)
-                .map(|_| Line(std::array::from_fn(|_| (next() % (u32::from(format.largest) + 1)) as u8)))
+            let width = blocks * format.span;
+            let layout = Layout { format, width };
+            let rows = rows(kind, panels * LANES, width);
+            let mut lines = vec![Line::ZERO; layout.lines(rows.len())];
+            for (panel, rows) in lines.chunks_exact_mut(layout.panel_lines()).zip(rows.chunks(LANES)) {
+                rows.iter().enumerate().for_each(|(lane, row)| layout.pack(row, lane, panel));
+            }
+            let weights: Vec<Vec<f32>> = rows
+                .iter()
+                .map(|row| {
+                    let mut weights = vec![0.0; width];
+                    row.weights(&mut weights);
+                    weights
+                })
                 .collect();
-            let mut lanes = |n: usize| -> Vec<Lanes> {
-                let mut one = |_| (next() % 200) as f32 / 1000.0 - 0.1;
-                (0..n).map(|_| Lanes(std::array::from_fn(&mut one))).collect()
-            };
-            let scales = lanes(panels * groups);
-            let minimums = lanes(if format.has_minimum { panels * groups } else { 0 });
-            let matrix = Panels { format, width, lines: &lines, scales: &scales, minimums: &minimums };
             for isa in Isa::available() {
                 let x = activations(isa, tokens, width);
                 let mut out = vec![f32::NAN; panels * tokens * LANES];
-                multiply(isa, matrix, &x, &mut out);
+                multiply(isa, layout, &lines, &x, &mut out);
                 for (i, &got) in out.iter().enumerate() {
-                    let (panel, token, row) = (i / (tokens * LANES), i / LANES % tokens, i % LANES);
-                    let one = matrix.range(panel, 1);
-                    let codes = (0..width).map(|k| one.lines[k / 4].0[row * 4 + k % 4]).collect();
-                    let column = |l: &[Lanes]| l.iter().map(|l| l.0[row]).collect::<Vec<f32>>();
-                    let mut minimums = column(one.minimums);
-                    minimums.resize(groups, 0.0);
-                    let unpacked = Row { codes, scales: column(one.scales), minimums };
-                    let mut weights = vec![0.0; width];
-                    unpacked.weights(format, &mut weights);
-                    let mut want = 0.0;
-                    let mut size = 1.0;
-                    for (k, weight) in weights.iter().enumerate() {
+                    let (panel, token, lane) = (i / (tokens * LANES), i / LANES % tokens, i % LANES);
+                    let (mut want, mut size) = (0.0, 1.0);
+                    for (k, &weight) in weights[panel * LANES + lane].iter().enumerate() {
                         let at = token * width + k;
                         let product =
-                            f64::from(*weight) * f64::from(x.codes[at]) * f64::from(x.scales[at / 32]);
+                            f64::from(weight) * f64::from(x.codes[at]) * f64::from(x.scales[at / 32]);
                         want += product;
                         size += product.abs();
                     }
@@ -79,6 +95,13 @@ fn kernels_agree_with_floats() {
                         error < 1e-5 * size,
                         "{isa:?} {kind:?} {panels} {width} {tokens} {i}: {got} {want}"
                     );
+                }
+                // A token's result is the same, to the bit, whoever goes with it.
+                let alone = activations(isa, 1, width);
+                let mut first = vec![f32::NAN; panels * LANES];
+                multiply(isa, layout, &lines, &alone, &mut first);
+                for (panel, first) in first.chunks_exact(LANES).enumerate() {
+                    assert_eq!(first, &out[panel * tokens * LANES..][..LANES], "{isa:?} {kind:?} {tokens}");
                 }
             }
         }

@@ -1,0 +1,82 @@
+//! What a decoder has read: the tokens, and their keys and values.
+
+use super::cache::Cache;
+use super::qwen2::{CHUNK, Qwen2, Scratch};
+use crate::{Check, Error, Pool, Result};
+
+/// Tokens that have been read, and what the model keeps of them.
+pub struct Context {
+    ids: Vec<u32>,
+    cache: Cache,
+    scratch: Scratch,
+}
+
+impl Context {
+    /// Nothing read yet.
+    pub fn new(model: &Qwen2) -> Self {
+        Self { ids: Vec::new(), cache: model.cache(), scratch: Scratch::default() }
+    }
+
+    /// Forgets all but the first `length` tokens.
+    pub fn truncate(&mut self, length: usize) {
+        self.ids.truncate(length);
+    }
+
+    /// Bytes of the keys and values.
+    pub fn memory(&self) -> usize {
+        self.cache.memory()
+    }
+
+    /// Makes room for `positions` tokens.
+    ///
+    /// # Errors
+    /// `Internal` when memory is short.
+    pub fn reserve(&mut self, positions: usize) -> Result<()> {
+        self.cache.reserve(positions)
+    }
+
+    /// Makes `ids` all that has been read, keeping the beginning that is the same; gives the logits after the last
+    /// token, and how many tokens need not be read again.
+    ///
+    /// # Errors
+    /// `InvalidInput` without tokens; as [`Context::extend`].
+    pub fn read(
+        &mut self,
+        model: &Qwen2,
+        ids: &[u32],
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<(&[f32], usize)> {
+        let Some(before_last) = ids.len().checked_sub(1) else {
+            return Err(Error::InvalidInput("the prompt is empty".to_owned()));
+        };
+        // The last token is read in any case: its logits are not kept.
+        let same = self.ids.iter().zip(&ids[..before_last]).take_while(|(a, b)| a == b).count();
+        self.truncate(same);
+        self.extend(model, &ids[same..], 1, pool, check)?;
+        Ok((&self.scratch.logits, same))
+    }
+
+    /// Reads `ids` after what was read before; gives the logits after each of the last `outputs` of them, which are
+    /// few enough to be read at once. When it fails, what was read whole remains.
+    ///
+    /// # Errors
+    /// As [`Qwen2::forward`].
+    pub fn extend(
+        &mut self,
+        model: &Qwen2,
+        ids: &[u32],
+        outputs: usize,
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<&[f32]> {
+        let last = ids.len().saturating_sub(1) / CHUNK;
+        for (i, chunk) in ids.chunks(CHUNK).enumerate() {
+            let outputs = if i == last { outputs.min(chunk.len()) } else { 0 };
+            let both = (&mut self.cache, &mut self.scratch);
+            model.forward(both, chunk, self.ids.len(), outputs, pool, check)?;
+            self.ids.extend_from_slice(chunk);
+        }
+        Ok(&self.scratch.logits)
+    }
+}

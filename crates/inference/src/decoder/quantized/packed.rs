@@ -1,0 +1,214 @@
+//! Panels of 16 rows at 4, 5, 6 or 8 bits a weight, and the way back to codes and floats.
+//!
+//! A panel is a run of 64-byte lines: first the codes, then scales and minimums.
+//! - Codes of 32 weights of each row are `bits` lines. With 8 bits, byte `4 · row + i` of line `q` is weight `4 · q + i`
+//!   of `row`. With fewer bits, four lines hold the low four bits of weights `4 · q + i` in the half bytes of line
+//!   `q / 2`, and the next lines the higher bits, a bit (5) or two bits (6) of every byte for each `q`.
+//! - Factors are the floats of all spans (16 halves each), then the steps of all groups (16 bytes each).
+
+use half::f16;
+
+use super::unpack::{Factors, Format, Row};
+use crate::decoder::isa::dispatch;
+use crate::decoder::lanes::{LANES, Lanes};
+
+/// Weights of a row whose codes lie together.
+pub const BLOCK: usize = 32;
+/// Lines that a block's codes fill when they are bytes: four weights of each of the 16 rows in a line.
+pub const QUADS: usize = BLOCK / 4;
+
+/// 64 bytes, a register of AVX-512.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Line(pub [u8; 64]);
+
+impl Line {
+    /// All zero.
+    pub const ZERO: Self = Self([0; 64]);
+}
+
+/// How long the parts of a panel are.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// What the codes mean.
+    pub format: Format,
+    /// Weights of a row.
+    pub width: usize,
+}
+
+impl Layout {
+    /// Lines of codes.
+    pub fn code_lines(self) -> usize {
+        self.width / BLOCK * self.format.bits
+    }
+
+    fn factor_bytes(self) -> usize {
+        let steps = if self.format.has_steps() { self.width / self.format.group * LANES } else { 0 };
+        self.width / self.format.span * LANES * size_of::<f16>() + steps
+    }
+
+    /// Where scales and minimums (if there are any) begin after the codes, and where the panel ends, in bytes.
+    pub fn factors(self) -> (usize, usize) {
+        (self.factor_bytes(), self.factor_bytes() * if self.format.has_minimum { 2 } else { 1 })
+    }
+
+    /// Lines of a panel.
+    pub fn panel_lines(self) -> usize {
+        self.code_lines() + self.factors().1.div_ceil(64)
+    }
+
+    /// Lines of a matrix of `rows` rows.
+    pub fn lines(self, rows: usize) -> usize {
+        rows.div_ceil(LANES) * self.panel_lines()
+    }
+
+    /// Writes `row` into lane `lane` of an empty panel.
+    pub fn pack(self, row: &Row, lane: usize, panel: &mut [Line]) {
+        let (codes, factors) = panel.split_at_mut(self.code_lines());
+        let bits = self.format.bits;
+        for (lines, block) in codes.chunks_exact_mut(bits).zip(row.codes.chunks_exact(BLOCK)) {
+            for (k, &code) in block.iter().enumerate() {
+                let (q, at) = (k / 4, lane * 4 + k % 4);
+                match bits {
+                    8 => lines[q].0[at] = code,
+                    _ => lines[q / 2].0[at] |= (code & 15) << (4 * (q % 2)),
+                }
+                match bits {
+                    5 => lines[4].0[at] |= (code >> 4) << q,
+                    6 => lines[4 + q / 4].0[at] |= (code >> 4) << (2 * (q % 4)),
+                    _ => {}
+                }
+            }
+        }
+        let (minimums, _) = self.factors();
+        let factors = bytes_mut(factors);
+        let mut write = |from: usize, values: &Factors| {
+            let steps = from + values.halves.len() * LANES * 2;
+            for (i, half) in values.halves.iter().enumerate() {
+                let at = from + (i * LANES + lane) * 2;
+                factors[at..at + 2].copy_from_slice(&half.to_le_bytes());
+            }
+            for (i, step) in values.steps.iter().enumerate() {
+                factors[steps + i * LANES + lane] = step.cast_unsigned();
+            }
+        };
+        write(0, &row.scales);
+        write(minimums, &row.minimums);
+    }
+}
+
+/// The bytes of some lines.
+pub fn bytes(lines: &[Line]) -> &[u8] {
+    // SAFETY: a `Line` is 64 bytes without padding.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+}
+
+fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
+    // SAFETY: a `Line` is 64 bytes without padding, and any bytes are a `Line`.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+}
+
+/// Codes, scales and minimums of some blocks of a panel, a code a byte.
+pub struct Expanded {
+    /// [`QUADS`] lines for each block.
+    pub lines: Vec<Line>,
+    /// For each group the scales of 16 rows.
+    pub scales: Vec<Lanes>,
+    /// For each group the minimums of 16 rows; empty where the format has none.
+    pub minimums: Vec<Lanes>,
+}
+
+impl Expanded {
+    /// Room for `blocks` blocks.
+    pub fn new(format: Format, blocks: usize) -> Self {
+        let groups = blocks * BLOCK / format.group;
+        Self {
+            lines: vec![Line::ZERO; blocks * QUADS],
+            scales: vec![Lanes::ZERO; groups],
+            minimums: vec![Lanes::ZERO; if format.has_minimum { groups } else { 0 }],
+        }
+    }
+}
+
+dispatch! {
+    /// Expands the blocks from `first` on that `out` has room for; `panel` has the lines of one panel.
+    pub fn expand(layout: Layout, panel: &[Line], first: usize, out: &mut Expanded) = expand_body
+}
+
+#[inline(always)]
+fn expand_body<const FMA: bool>(layout: Layout, panel: &[Line], first: usize, out: &mut Expanded) {
+    let Layout { format, width } = layout;
+    let (codes, factors) = panel.split_at(layout.code_lines());
+    let lines = codes[first * format.bits..].chunks_exact(format.bits).zip(out.lines.chunks_exact_mut(QUADS));
+    match format.bits {
+        4 => lines.for_each(|(packed, out)| low_bits(packed, out)),
+        5 => lines.for_each(|(packed, out)| {
+            low_bits(packed, out);
+            for q in 0..QUADS {
+                for i in 0..64 {
+                    out[q].0[i] |= (packed[4].0[i] >> q & 1) << 4;
+                }
+            }
+        }),
+        6 => lines.for_each(|(packed, out)| {
+            low_bits(packed, out);
+            for q in 0..QUADS {
+                for i in 0..64 {
+                    out[q].0[i] |= (packed[4 + q / 4].0[i] >> (2 * (q % 4)) & 3) << 4;
+                }
+            }
+        }),
+        _ => lines.for_each(|(packed, out)| out.copy_from_slice(packed)),
+    }
+    let (factors, (minimums, end)) = (bytes(factors), layout.factors());
+    let groups = first * BLOCK / format.group..(width / format.group);
+    let spread = |bytes: &[u8], out: &mut [Lanes]| {
+        let steps = &bytes[width / format.span * LANES * 2..];
+        for (group, out) in groups.clone().zip(out) {
+            let halves = &bytes[group * format.group / format.span * LANES * 2..][..LANES * 2];
+            for lane in 0..LANES {
+                out.0[lane] = widen(u16::from_le_bytes([halves[2 * lane], halves[2 * lane + 1]]));
+            }
+            if format.has_steps() {
+                let steps = &steps[group * LANES..][..LANES];
+                for lane in 0..LANES {
+                    out.0[lane] *= f32::from(steps[lane].cast_signed());
+                }
+            }
+        }
+    };
+    spread(&factors[..minimums], &mut out.scales);
+    if format.has_minimum {
+        spread(&factors[minimums..end], &mut out.minimums);
+    }
+}
+
+#[inline(always)]
+fn low_bits(packed: &[Line], out: &mut [Line]) {
+    for (packed, out) in packed[..4].iter().zip(out.chunks_exact_mut(2)) {
+        for i in 0..64 {
+            out[0].0[i] = packed.0[i] & 15;
+            out[1].0[i] = packed.0[i] >> 4;
+        }
+    }
+}
+
+/// A finite 16-bit float as 32 bits, in operations that the compiler vectorises.
+#[inline(always)]
+fn widen(half: u16) -> f32 {
+    const TWO_TO_112: f32 = f32::from_bits((112 + 127) << 23);
+    let size = f32::from_bits(u32::from(half & 0x7FFF) << 13) * TWO_TO_112;
+    f32::from_bits(size.to_bits() | u32::from(half & 0x8000) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widening_is_exact() {
+        for half in (0..=u16::MAX).map(f16::from_bits).filter(|half| half.is_finite()) {
+            assert_eq!(widen(half.to_bits()).to_bits(), half.to_f32().to_bits());
+        }
+    }
+}
