@@ -8,6 +8,7 @@ mod damage;
 mod dump;
 mod extension;
 mod index;
+mod queue;
 mod security;
 mod sessions;
 mod source;
