@@ -18,17 +18,6 @@ pub enum OnTruncate {
     Error,
 }
 
-/// What computes vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
-pub enum Kernels {
-    /// The fastest that the processor has.
-    #[name = c"auto"]
-    Auto,
-    /// Those of the library candle.
-    #[name = c"candle"]
-    Candle,
-}
-
 static MODEL_PATH: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"/var/lib/pg_answer/models"));
 static EMBEDDING_MODEL: GucSetting<Option<CString>> =
@@ -37,8 +26,9 @@ static GENERATION_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BACKGROUND_WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
-static KERNELS: GucSetting<Kernels> = GucSetting::<Kernels>::new(Kernels::Auto);
 static ON_TRUNCATE: GucSetting<OnTruncate> = GucSetting::<OnTruncate>::new(OnTruncate::Ignore);
+static TARGET_RECALL: GucSetting<f64> = GucSetting::<f64>::new(0.95);
+static PROBES: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// Makes the settings known; called once when the library is loaded.
 pub fn define() {
@@ -85,18 +75,30 @@ pub fn define() {
         GucFlags::empty(),
     );
     GucRegistry::define_enum_guc(
-        c"pg_answer.kernels",
-        c"What computes vectors.",
-        c"auto: the fastest that the processor has; candle: a slow reference in single precision, for comparison.",
-        &KERNELS,
-        GucContext::Userset,
-        GucFlags::empty(),
-    );
-    GucRegistry::define_enum_guc(
         c"pg_answer.on_truncate",
         c"What embed() does with a text that is longer than the model's window.",
         c"ignore: embed its beginning; notice: the same with a NOTICE; error: raise an ERROR.",
         &ON_TRUNCATE,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_float_guc(
+        c"pg_answer.target_recall",
+        c"Share of the true nearest rows that a scan of an index of method ann shall find.",
+        c"How many lists that takes was measured when the index was built.",
+        &TARGET_RECALL,
+        0.5,
+        0.999,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_answer.probes",
+        c"Lists that a scan of an index of method ann visits first.",
+        c"0 means as many as pg_answer.target_recall takes.",
+        &PROBES,
+        0,
+        1_000_000,
         GucContext::Userset,
         GucFlags::empty(),
     );
@@ -137,12 +139,17 @@ pub fn background_worker() -> bool {
     BACKGROUND_WORKER.get()
 }
 
-/// What computes vectors.
-pub fn kernels() -> Kernels {
-    KERNELS.get()
-}
-
 /// What to do with a text that is too long.
 pub fn on_truncate() -> OnTruncate {
     ON_TRUNCATE.get()
+}
+
+/// Share of the true neighbours that an index scan shall find.
+pub fn target_recall() -> f64 {
+    TARGET_RECALL.get()
+}
+
+/// Lists that an index scan visits first; `None` lets the target recall decide.
+pub fn probes() -> Option<usize> {
+    usize::try_from(PROBES.get()).ok().filter(|probes| *probes > 0)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use pg_answer_inference::decoder::Decoder;
-use pg_answer_inference::encoder::{Encoder, Kernels};
+use pg_answer_inference::encoder::Encoder;
 use pg_answer_inference::{Error, Pool, Result};
 use pg_answer_models::{InstalledModel, Kind, Store};
 
@@ -61,8 +61,6 @@ const DECODERS: usize = 1;
 
 thread_local! {
     static LOADED_ENCODERS: Cache<Encoder, ENCODERS> = const { Cache::new() };
-    /// Those that candle runs.
-    static REFERENCE_ENCODERS: Cache<Encoder, ENCODERS> = const { Cache::new() };
     static LOADED_DECODERS: Cache<RefCell<Decoder>, DECODERS> = const { Cache::new() };
     static POOL: RefCell<Option<(usize, Rc<Pool>)>> = const { RefCell::new(None) };
 }
@@ -85,12 +83,7 @@ fn pool() -> Result<Rc<Pool>> {
 /// # Errors
 /// Those of the load and of `work`.
 pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<R>) -> Result<R> {
-    let (loaded, kernels) = match settings::kernels() {
-        settings::Kernels::Auto => (&LOADED_ENCODERS, Kernels::Auto),
-        settings::Kernels::Candle => (&REFERENCE_ENCODERS, Kernels::Candle),
-    };
-    let load = |model: &InstalledModel| Encoder::load_for(model, kernels);
-    let encoder = loaded.with(|cache| cache.get(name, Kind::Encoder, load))?;
+    let encoder = LOADED_ENCODERS.with(|cache| cache.get(name, Kind::Encoder, Encoder::load))?;
     work(&encoder, &*pool()?)
 }
 

@@ -7,6 +7,8 @@ mod crash;
 mod damage;
 mod dump;
 mod extension;
+mod index;
+mod queue;
 mod security;
 mod sessions;
 mod source;
