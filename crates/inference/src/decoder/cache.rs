@@ -91,8 +91,7 @@ impl Head {
 }
 
 fn flat(lanes: &mut [Lanes]) -> &mut [f32] {
-    // SAFETY: `Lanes` is `repr(C)` around sixteen floats, 64 bytes long, so a slice of them is a slice of floats.
-    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * LANES) }
+    bytemuck::cast_slice_mut(lanes)
 }
 
 /// Keys and values of all layers.

@@ -4,7 +4,7 @@
 use super::isa::dispatch;
 
 /// Sixteen floats: a cache line, a register of AVX-512, two of AVX2, four of NEON.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub struct Lanes(pub [f32; 16]);
 

@@ -1,5 +1,7 @@
 //! Weight matrices: packed codes ([`quantized`](super::quantized)), and floats for files that hold floats.
 
+use std::sync::Arc;
+
 use half::{bf16, f16};
 
 use super::activations::Activations;
@@ -7,9 +9,10 @@ use super::gguf::{Gguf, TensorType};
 use super::isa::{Isa, dispatch};
 use super::lanes::{LANES, Lanes, multiply_rows};
 use super::parallel;
+use super::quantized::kernel;
 use super::quantized::packed::{BLOCK, Expanded, Layout, Line, expand};
 use super::quantized::unpack::{Format, Row};
-use super::quantized::{kernel, room};
+use crate::prepared::{Draft, Image, Plan, View};
 use crate::{Check, Pool, Result};
 
 /// About how many bytes of a tensor are read at once.
@@ -25,68 +28,103 @@ pub struct Matrix {
 }
 
 enum Weights {
-    Packed(Layout, Vec<Line>),
+    Packed(Layout, View<Line>),
     /// Panels of 16 rows, `width` lanes each.
-    Dense(Vec<Lanes>),
+    Dense(View<Lanes>),
+}
+
+/// How the file holds the matrix `name`, which must have `rows` rows of `width` values.
+///
+/// # Errors
+/// `Damaged` for a missing tensor or another shape.
+pub fn kind(gguf: &Gguf, name: &str, (rows, width): (usize, usize)) -> Result<TensorType> {
+    let tensor = gguf.tensor(name)?;
+    if (tensor.rows, tensor.width) == (rows, width) {
+        return Ok(tensor.kind);
+    }
+    let found = format!("{} × {}", tensor.rows, tensor.width);
+    Err(gguf.damaged(format!("tensor \"{name}\" is {found} instead of {rows} × {width}")))
+}
+
+fn lanes_of(rows: usize, width: usize) -> usize {
+    rows.div_ceil(LANES).saturating_mul(width)
 }
 
 impl Matrix {
-    /// Reads the tensor `name`, which must have `rows` rows of `width` values.
+    /// Adds the section of a matrix to `plan`.
+    pub fn plan(plan: &mut Plan, section: &str, kind: TensorType, (rows, width): (usize, usize)) {
+        match Format::of(kind) {
+            Some(format) => plan.section::<Line>(section, Layout { format, width }.lines(rows)),
+            None => plan.section::<Lanes>(section, lanes_of(rows, width)),
+        }
+    }
+
+    /// Fills the planned section with the tensor `name`.
     ///
     /// # Errors
-    /// `Damaged` for a missing tensor or another shape; whatever `check` returns.
-    pub fn load(
+    /// `Io` when the file cannot be read; whatever `check` returns.
+    pub fn fill(
         gguf: &Gguf,
         name: &str,
-        (rows, width): (usize, usize),
+        section: &str,
+        draft: &mut Draft,
         pool: &Pool,
         check: Check<'_>,
-    ) -> Result<Self> {
+    ) -> Result<()> {
         let tensor = gguf.tensor(name)?;
-        if (tensor.rows, tensor.width) != (rows, width) {
-            return Err(gguf.damaged(format!(
-                "tensor \"{name}\" is {} × {} instead of {rows} × {width}",
-                tensor.rows, tensor.width
-            )));
-        }
-        let threads = pool.threads();
-        let mut weights = match Format::of(tensor.kind) {
-            Some(format) => {
-                let layout = Layout { format, width };
-                Weights::Packed(layout, room(layout.lines(rows), Line::ZERO)?)
-            }
-            None => Weights::Dense(room(rows.div_ceil(LANES) * width, Lanes::ZERO)?),
-        };
+        let (rows, width, threads) = (tensor.rows, tensor.width, pool.threads());
         let rows_at_once = (CHUNK_BYTES / tensor.row_bytes).max(1).next_multiple_of(LANES);
         let mut bytes = Vec::new();
         for first in (0..rows).step_by(rows_at_once) {
             check()?;
             bytes.resize(rows_at_once.min(rows - first) * tensor.row_bytes, 0);
             gguf.read_rows(&tensor, first, &mut bytes)?;
-            pool.run(|| match &mut weights {
-                Weights::Packed(layout, lines) => {
-                    let panels = lines.chunks_exact_mut(layout.panel_lines()).skip(first / LANES);
-                    let jobs = panels.zip(bytes.chunks(LANES * tensor.row_bytes)).collect();
+            if let Some(format) = Format::of(tensor.kind) {
+                let layout = Layout { format, width };
+                let panels = draft.fill::<Line>(section)?.chunks_exact_mut(layout.panel_lines());
+                let jobs = panels.skip(first / LANES).zip(bytes.chunks(LANES * tensor.row_bytes)).collect();
+                pool.run(|| {
                     parallel::for_each(threads, jobs, |(panel, bytes): (&mut [Line], &[u8])| {
-                        let mut row = Row::new(width, layout.format);
+                        let mut row = Row::new(width, format);
                         for (lane, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
                             row.unpack(tensor.kind, bytes);
                             layout.pack(&row, lane, panel);
                         }
                     });
-                }
-                Weights::Dense(lanes) => {
-                    let mut row = vec![0.0; width];
-                    for (i, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
-                        floats(tensor.kind, bytes, &mut row);
-                        let panel = &mut lanes[(first + i) / LANES * width..][..width];
-                        for (lanes, value) in panel.iter_mut().zip(&row) {
-                            lanes.0[i % LANES] = *value;
-                        }
+                });
+            } else {
+                let lanes = draft.fill::<Lanes>(section)?;
+                let mut row = vec![0.0; width];
+                for (i, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
+                    floats(tensor.kind, bytes, &mut row);
+                    let panel = &mut lanes[(first + i) / LANES * width..][..width];
+                    for (lanes, value) in panel.iter_mut().zip(&row) {
+                        lanes.0[i % LANES] = *value;
                     }
                 }
-            });
+            }
         }
+        Ok(())
+    }
+
+    /// The matrix in section `section` of `image`.
+    ///
+    /// # Errors
+    /// `Damaged` when there is no such section of this size.
+    pub fn open(
+        image: &Arc<Image>,
+        section: &str,
+        kind: TensorType,
+        (rows, width): (usize, usize),
+    ) -> Result<Self> {
+        let weights = match Format::of(kind) {
+            Some(format) if width.is_multiple_of(kind.block().0) => {
+                let layout = Layout { format, width };
+                Weights::Packed(layout, image.view(section, layout.lines(rows))?)
+            }
+            Some(_) => return Err(image.damaged(format!("{width} values are no whole blocks of {kind:?}"))),
+            None => Weights::Dense(image.view(section, lanes_of(rows, width))?),
+        };
         Ok(Self { rows, width, weights })
     }
 
@@ -121,14 +159,6 @@ impl Matrix {
                     *out = lanes.0[row % LANES];
                 }
             }
-        }
-    }
-
-    /// Bytes in memory.
-    pub fn memory(&self) -> usize {
-        match &self.weights {
-            Weights::Packed(_, lines) => size_of_val(&lines[..]),
-            Weights::Dense(lanes) => size_of_val(&lanes[..]),
         }
     }
 
