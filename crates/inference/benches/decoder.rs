@@ -12,8 +12,8 @@ use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt};
 use pg_answer_models::{InstalledModel, Kind, Store};
 
 const THREADS: usize = 2;
-const ROUNDS: usize = 5;
-const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/peers/llama_cpp.py");
+const ROUNDS: usize = 3;
+const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/peers/decoder.py");
 
 /// What is timed: reading, or writing after a short or quotable prompt. Figures are tokens a second.
 struct Work {

@@ -22,22 +22,24 @@ pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `sums[r] += Σ_k a[r][k] · b[k · stride]`: `R` rows against one column of lanes.
+/// `sums[r][c] += Σ_k a[r][k] · b(k, c)`: `R` rows against `C` columns of lanes, in the registers of AVX-512 for 4 and 4.
 #[inline(always)]
-pub fn multiply_rows<const FMA: bool, const R: usize>(
+pub fn multiply_tile<'a, const FMA: bool, const R: usize, const C: usize>(
     a: [&[f32]; R],
-    b: &[Lanes],
-    stride: usize,
-    sums: &mut [Lanes; R],
+    b: impl Fn(usize, usize) -> &'a Lanes,
+    sums: &mut [[Lanes; C]; R],
 ) {
     let n = a[0].len();
     let a = a.map(|row| &row[..n]);
     let mut acc = *sums;
-    for (k, b) in b.iter().step_by(stride).take(n).enumerate() {
+    for k in 0..n {
+        let b: [&Lanes; C] = std::array::from_fn(|c| b(k, c));
         for r in 0..R {
             let x = a[r][k];
-            for lane in 0..LANES {
-                acc[r].0[lane] = fma::<FMA>(x, b.0[lane], acc[r].0[lane]);
+            for c in 0..C {
+                for lane in 0..LANES {
+                    acc[r][c].0[lane] = fma::<FMA>(x, b[c].0[lane], acc[r][c].0[lane]);
+                }
             }
         }
     }

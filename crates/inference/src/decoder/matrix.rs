@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use super::activations::Activations;
 use super::gguf::{Gguf, TensorType};
 use super::isa::{Isa, dispatch};
-use super::lanes::{LANES, Lanes, multiply_rows};
+use super::lanes::{LANES, Lanes, multiply_tile};
 use super::parallel;
 use super::quantized::kernel;
 use super::quantized::packed::{BLOCK, Expanded, Layout, Line, expand};
@@ -187,9 +187,14 @@ impl Product {
     /// The results of one token; `out` has as many values as the matrix has rows.
     pub fn token(&self, token: usize, out: &mut [f32]) {
         debug_assert_eq!(out.len(), self.rows);
-        for (panel, out) in out.chunks_mut(LANES).enumerate() {
-            let from = &self.data[(panel * self.tokens + token) * LANES..];
-            out.copy_from_slice(&from[..out.len()]);
+        let panels = self.data[token * LANES..].chunks(self.tokens * LANES);
+        let (whole, rest) = out.as_chunks_mut::<LANES>();
+        let mut panels = panels.map(|panel| &panel[..LANES]);
+        for (out, from) in whole.iter_mut().zip(&mut panels) {
+            out.copy_from_slice(from);
+        }
+        if let Some(from) = panels.next() {
+            rest.copy_from_slice(&from[..rest.len()]);
         }
     }
 }
@@ -234,17 +239,17 @@ fn multiply_dense_body<const FMA: bool>(panels: &[Lanes], x: &Activations, out: 
         let (fours, rest) = x.rows.split_at(x.tokens / 4 * 4 * width);
         let (out_fours, out_rest) = out.split_at_mut(x.tokens / 4 * 4 * LANES);
         for (rows, out) in fours.chunks_exact(4 * width).zip(out_fours.chunks_exact_mut(4 * LANES)) {
-            let mut sums = [Lanes::ZERO; 4];
+            let mut sums = [[Lanes::ZERO]; 4];
             let rows = std::array::from_fn(|r| &rows[r * width..][..width]);
-            multiply_rows::<FMA, 4>(rows, panel, 1, &mut sums);
-            for (out, sums) in out.chunks_exact_mut(LANES).zip(&sums) {
+            multiply_tile::<FMA, 4, 1>(rows, |k, _| &panel[k], &mut sums);
+            for (out, [sums]) in out.chunks_exact_mut(LANES).zip(&sums) {
                 out.copy_from_slice(&sums.0);
             }
         }
         for (row, out) in rest.chunks_exact(width).zip(out_rest.chunks_exact_mut(LANES)) {
-            let mut sums = [Lanes::ZERO];
-            multiply_rows::<FMA, 1>([row], panel, 1, &mut sums);
-            out.copy_from_slice(&sums[0].0);
+            let mut sums = [[Lanes::ZERO]];
+            multiply_tile::<FMA, 1, 1>([row], |k, _| &panel[k], &mut sums);
+            out.copy_from_slice(&sums[0][0].0);
         }
     }
 }

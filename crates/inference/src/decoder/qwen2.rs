@@ -18,7 +18,7 @@ use crate::prepared::{Image, View};
 use crate::{Check, Error, Pool, Result};
 
 /// Tokens that go through the layers together.
-pub const CHUNK: usize = 128;
+pub const CHUNK: usize = 256;
 /// Tokens of one attention job; fixed, so that results do not depend on the number of threads.
 const QUERY_TOKENS: usize = 8;
 /// The caller is asked whether to go on at least this often, up to the time of one layer.

@@ -9,6 +9,7 @@ import sys
 import time
 
 import llama_cpp
+import numpy
 from llama_cpp import Llama
 
 path, threads = sys.argv[1], int(sys.argv[2])
@@ -19,7 +20,7 @@ print(f"llama-cpp-python {llama_cpp.__version__}; {system}", flush=True)
 
 def greedy():
     logits = llama_cpp.llama_get_logits_ith(llama.ctx, -1)
-    return int(llama_cpp.llama_cpp.np.ctypeslib.as_array(logits, (llama.n_vocab(),)).argmax())
+    return int(numpy.ctypeslib.as_array(logits, (llama.n_vocab(),)).argmax())
 
 
 for line in sys.stdin:
