@@ -62,9 +62,13 @@ need_postgresql() {
     local major
     if find_pg_config >/dev/null; then
         return
-    elif major=$(installed_server); then
+    fi
+    if major=$(installed_server); then
         want "postgresql-server-dev-$major" "headers of the installed PostgreSQL $major"
-    elif major=$(refresh_lists && available_server); then
+        return
+    fi
+    refresh_lists
+    if major=$(available_server); then
         want "postgresql-$major" "the database server"
         want "postgresql-server-dev-$major" "its headers"
     else
@@ -132,7 +136,10 @@ for purpose in "${@:-build}"; do
     case $purpose in
     build) ;;
     demo) need_manual && need_python "fetches models from package registries" ;;
-    test) need_python "fetches models and runs the client tests" ;;
+    test)
+        need_python "fetches models and runs the client tests"
+        command -v ps >/dev/null || want procps "finds the servers' processes for the crash tests"
+        ;;
     *) die "unknown purpose: $purpose" "scripts/setup.sh [build|demo|test]..." ;;
     esac
 done

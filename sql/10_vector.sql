@@ -1,5 +1,3 @@
-\echo Use "CREATE EXTENSION pg_answer" to load this file. \quit
-
 -- vector: single-precision elements.
 -- Name, layout on disk, wire format, operators and messages are those of pgvector's type of the same name, so that
 -- its clients work unchanged. The symbols carry a prefix of our own: two libraries that are loaded into one

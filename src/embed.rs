@@ -90,8 +90,7 @@ fn tokenize(encoder: &Encoder, texts: &[&str], role: Role) -> Result<Vec<Tokens>
     texts
         .iter()
         .map(|text| {
-            check()?;
-            let tokens = encoder.tokenize(text, role)?;
+            let tokens = encoder.tokenize_checked(text, role, &mut check)?;
             if tokens.untruncated > tokens.ids.len() {
                 tell_of_truncation(on_truncate, tokens.untruncated, tokens.ids.len());
             }

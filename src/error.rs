@@ -60,6 +60,12 @@ impl<T, E: Into<Report>> OrRaise<T> for Result<T, E> {
     }
 }
 
+impl From<pgrx::spi::Error> for Report {
+    fn from(error: pgrx::spi::Error) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, error.to_string())
+    }
+}
+
 impl From<pg_answer_vector::Error> for Report {
     fn from(error: pg_answer_vector::Error) -> Self {
         use pg_answer_vector::Error;

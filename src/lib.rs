@@ -21,4 +21,8 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: a backend has one thread while it loads a library.
     unsafe { std::env::remove_var("RUST_BACKTRACE") };
     settings::define();
+    // SAFETY: reads a plain global of the server.
+    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+        source::worker::register_launcher();
+    }
 }

@@ -1,7 +1,7 @@
 //! `rag_answer` over given passages. Retrieval and the choice of sources are SQL: see `sql/50_rag.sql`.
 
 use pg_answer_inference::decoder::Message;
-use pg_answer_rag::{Passage, Prompts, REFUSAL, keep_valid, pack};
+use pg_answer_rag::{Passage, Prompts, REFUSAL, cite_support, keep_valid, pack};
 use pgrx::prelude::*;
 use pgrx::{Array, PgSqlErrorCode as Code};
 
@@ -49,7 +49,8 @@ fn rag_answer_passages(
         .collect();
     let choices = Choices { max_tokens, temperature, top_p: 1.0, seed, stop: Vec::new() };
     let answer = reply(&messages, Some(&name), choices);
-    Some(keep_valid(answer.trim(), passages.len()))
+    let answer = keep_valid(answer.trim(), passages.len());
+    Some(cite_support(&answer, query, &passages))
 }
 
 fn collect(contents: Option<Array<&str>>, titles: Option<Array<&str>>) -> Vec<Passage> {

@@ -25,6 +25,7 @@ static EMBEDDING_MODEL: GucSetting<Option<CString>> =
 static GENERATION_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static BACKGROUND_WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ON_TRUNCATE: GucSetting<OnTruncate> = GucSetting::<OnTruncate>::new(OnTruncate::Ignore);
 
 /// Makes the settings known; called once when the library is loaded.
@@ -61,6 +62,14 @@ pub fn define() {
         0,
         256,
         GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_answer.background_worker",
+        c"Whether background workers embed what is queued.",
+        c"Off in a session: what it queues starts no worker. Only superusers may change it.",
+        &BACKGROUND_WORKER,
+        GucContext::Suset,
         GucFlags::empty(),
     );
     GucRegistry::define_enum_guc(
@@ -101,6 +110,11 @@ pub fn threads() -> usize {
     // SAFETY: reads a plain global of the server on the main thread.
     let worker = unsafe { pg_sys::ParallelWorkerNumber } >= 0;
     if worker { 1 } else { usize::try_from(THREADS.get()).unwrap_or(0) }
+}
+
+/// Whether background workers embed what is queued.
+pub fn background_worker() -> bool {
+    BACKGROUND_WORKER.get()
 }
 
 /// What to do with a text that is too long.

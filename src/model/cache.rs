@@ -99,6 +99,22 @@ pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut Decoder, &Pool) -> Res
     work(&mut decoder.borrow_mut(), &pool)
 }
 
+/// Of which kind the model `name` is; its card is read only if it is not loaded.
+///
+/// # Errors
+/// When it is not installed or damaged.
+pub(super) fn kind(name: &str) -> Result<Kind> {
+    let store = Store::new(settings::model_path());
+    let dir = store.root().join(name);
+    if LOADED_ENCODERS.with(|cache| cache.find(&dir)).is_some() {
+        Ok(Kind::Encoder)
+    } else if LOADED_DECODERS.with(|cache| cache.find(&dir)).is_some() {
+        Ok(Kind::Decoder)
+    } else {
+        Ok(store.open(name)?.card.kind)
+    }
+}
+
 /// Bytes that the model in folder `dir` holds in this process, if it is loaded.
 pub(super) fn loaded_bytes(dir: &Path) -> Option<usize> {
     let encoder = LOADED_ENCODERS.with(|cache| cache.find(dir)).map(|m| m.memory());

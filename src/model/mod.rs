@@ -7,17 +7,18 @@ mod view;
 pub use cache::{with_decoder, with_encoder};
 
 use pg_answer_inference::Result;
-use pg_answer_models::{Kind, Store};
-
-use crate::settings;
+use pg_answer_inference::encoder::Role;
+use pg_answer_models::Kind;
 
 /// Tokens of `text` for the model `name`, special tokens of an encoder included.
 ///
 /// # Errors
 /// Those of the load.
 pub fn count_tokens(name: &str, text: &str) -> Result<usize> {
-    match Store::new(settings::model_path()).open(name)?.card.kind {
-        Kind::Encoder => with_encoder(name, |encoder, _| encoder.count_tokens(text)),
+    match cache::kind(name)? {
+        Kind::Encoder => with_encoder(name, |encoder, _| {
+            Ok(encoder.tokenize_checked(text, Role::Plain, &mut check)?.untruncated)
+        }),
         Kind::Decoder => with_decoder(name, |decoder, _| decoder.count_tokens(text)),
     }
 }

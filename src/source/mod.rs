@@ -1,3 +1,14 @@
 //! Rows that keep themselves embedded. The declaration of sources is SQL: see `sql/40_source.sql`.
+//!
+//! [`trigger`] is the trigger for a table with a vector column of its own. Sources with chunks: [`capture`] tells of
+//! changes, [`queue`] and [`worker`] see to what waits, [`embedding`] makes the chunks by a [`plan`].
 
+mod capture;
+mod chunk;
+mod depend;
+mod embedding;
+mod owner;
+mod plan;
+mod queue;
 mod trigger;
+pub mod worker;

@@ -35,7 +35,7 @@ impl Args {
     }
 
     /// Argument `i` of the vector type with elements `E`.
-    #[inline]
+    #[inline(always)]
     pub fn vector<E: Element>(self, i: usize) -> Vector<'static, E> {
         // SAFETY: `new` vouches for the type. The bytes live as long as the call, which no function outlives.
         unsafe { Vector::from_datum(self.datum(i)) }

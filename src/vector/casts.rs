@@ -17,9 +17,8 @@ pub fn check_expected(typmod: i32, dimensions: usize) -> Result<(), Error> {
 
 /// The value itself, after a check of its dimensions.
 fn check_dims<E: Element>(args: Args) -> Datum {
-    let vector = args.vector::<E>(0);
-    check_expected(args.i32(1), vector.len()).or_raise();
-    vector.into_datum()
+    check_expected(args.i32(1), args.vector::<E>(0).len()).or_raise();
+    args.datum(0)
 }
 
 fn array_to_vector<E: Element>(args: Args) -> Datum {

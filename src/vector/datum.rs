@@ -1,17 +1,17 @@
 //! `vector` and `halfvec` in PostgreSQL's memory.
 //!
-//! Layout, on disk and in memory, the same as pgvector's: varlena header (4 bytes), number of dimensions (2 bytes),
-//! zero (2 bytes), elements. A value is read in place; only one with a short header, compressed or stored out of
-//! line is copied first.
+//! Layout, on disk and in memory, the same as pgvector's: varlena header (4 bytes, or 1 for a stored value of at most
+//! 126 bytes), number of dimensions (2 bytes), zero (2 bytes), elements. A value is read in place; only one that is
+//! compressed or stored out of line is detoasted first.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::ptr::NonNull;
 
 use pg_answer_vector::{Element, Error};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Datum};
-use pgrx::varlena::{set_varsize_4b, varatt_is_4b_u, varsize_4b};
+use pgrx::varlena::{set_varsize_4b, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varsize_1b, varsize_4b};
 
 use crate::error::{OrRaise, Report};
 
@@ -22,14 +22,28 @@ struct Header {
     unused: i16,
 }
 
+/// Bytes of the header that follow the varlena's own.
+const DIMENSIONS_SIZE: usize = size_of::<Header>() - size_of::<u32>();
+
+/// Room for the elements of any value with a 1-byte header, whose whole length is at most 127.
+#[repr(C, align(4))]
+struct ShortElements([MaybeUninit<u8>; 124]);
+
 /// A value of a vector type: a slice of its elements.
 pub struct Vector<'a, E> {
-    elements: NonNull<E>,
+    source: Source<E>,
     dimensions: usize,
-    /// The copy that was made to read it, to be freed: index builds compare values millions of times within
-    /// one memory context.
-    copy: *mut pg_sys::varlena,
     borrowed: PhantomData<&'a E>,
+}
+
+/// Where the elements are.
+enum Source<E> {
+    /// In the value itself.
+    InPlace(*const E),
+    /// Copied, since behind a 1-byte header they are not aligned. Detoasting would allocate for each of many rows.
+    Short(ShortElements),
+    /// In a detoasted copy, to be freed: index builds compare values millions of times within one memory context.
+    Detoasted(*mut Header),
 }
 
 impl<E: Element> Vector<'_, E> {
@@ -40,36 +54,67 @@ impl<E: Element> Vector<'_, E> {
     ///
     /// # Errors
     /// Raises `data_corrupted` if its length and its number of dimensions disagree.
-    #[inline]
+    // Always: a value that holds its elements would be moved on each return.
+    #[inline(always)]
     pub unsafe fn from_datum(datum: Datum) -> Self {
         let stored = datum.cast_mut_ptr::<pg_sys::varlena>();
-        // SAFETY: the caller vouches for the varlena; detoasting gives a plain one with an aligned header.
-        unsafe {
-            let plain = if varatt_is_4b_u(stored) { stored } else { pg_sys::pg_detoast_datum(stored) };
-            let header = plain.cast::<Header>();
-            let size = varsize_4b(plain);
-            if size < size_of::<Header>()
-                || usize::try_from((*header).dimensions) != Ok((size - size_of::<Header>()) / size_of::<E>())
-            {
-                corrupted::<E>();
+        // SAFETY: the caller vouches for the varlena; only a plain one has an aligned header of four bytes.
+        let (source, dimensions) = unsafe {
+            if varatt_is_4b_u(stored) {
+                let header = stored.cast::<Header>();
+                (Source::InPlace(header.add(1).cast::<E>()), dimensions::<E>(header))
+            } else if varatt_is_1b(stored) && !varatt_is_1b_e(stored) {
+                short::<E>(stored)
+            } else {
+                let header = pg_sys::pg_detoast_datum(stored).cast::<Header>();
+                (Source::Detoasted(header), dimensions::<E>(header))
             }
-            Self {
-                elements: NonNull::new_unchecked(header.add(1).cast::<E>()),
-                dimensions: (*header).dimensions as usize,
-                copy: if plain == stored { std::ptr::null_mut() } else { plain },
-                borrowed: PhantomData,
-            }
+        };
+        Self { source, dimensions, borrowed: PhantomData }
+    }
+}
+
+/// The number of dimensions of a plain value.
+///
+/// # Safety
+/// It is a varlena with a 4-byte header.
+#[inline]
+unsafe fn dimensions<E: Element>(header: *const Header) -> usize {
+    // SAFETY: the caller vouches for the varlena's own header; what follows is read only if the length covers it.
+    unsafe {
+        match varsize_4b(header.cast()).checked_sub(size_of::<Header>()) {
+            Some(size) => checked::<E>((*header).dimensions, size),
+            None => corrupted::<E>(),
         }
     }
 }
 
-impl<E> Vector<'_, E> {
-    /// The value as a datum: itself if it was read in place, or else the copy, which is then not freed.
-    pub fn into_datum(self) -> Datum {
-        let elements = std::mem::ManuallyDrop::new(self).elements;
-        // SAFETY: `from_datum` found the header right before the elements.
-        Datum::from(unsafe { elements.as_ptr().cast::<Header>().sub(1) })
+/// The elements and the number of dimensions of a value with a 1-byte header.
+///
+/// # Safety
+/// It is such a varlena.
+#[inline(always)]
+unsafe fn short<E: Element>(stored: *const pg_sys::varlena) -> (Source<E>, usize) {
+    const HEADER: usize = 1 + DIMENSIONS_SIZE;
+    // SAFETY: as in `dimensions`; a length of at most 127 leaves no more than 122 bytes of elements.
+    unsafe {
+        let Some(size) = varsize_1b(stored).checked_sub(HEADER) else { corrupted::<E>() };
+        let start = stored.cast::<u8>();
+        let dimensions = checked::<E>(start.add(1).cast::<i16>().read_unaligned(), size);
+        let mut elements = ShortElements([MaybeUninit::uninit(); 124]);
+        std::ptr::copy_nonoverlapping(start.add(HEADER), elements.0.as_mut_ptr().cast::<u8>(), size);
+        (Source::Short(elements), dimensions)
     }
+}
+
+/// `stated` dimensions, which must be what `size` bytes of elements hold.
+#[inline]
+fn checked<E: Element>(stated: i16, size: usize) -> usize {
+    let dimensions = size / size_of::<E>();
+    if usize::try_from(stated) != Ok(dimensions) {
+        corrupted::<E>();
+    }
+    dimensions
 }
 
 impl<E> Deref for Vector<'_, E> {
@@ -77,17 +122,23 @@ impl<E> Deref for Vector<'_, E> {
 
     #[inline]
     fn deref(&self) -> &[E] {
+        let start = match &self.source {
+            Source::InPlace(elements) => *elements,
+            Source::Short(elements) => elements.0.as_ptr().cast::<E>(),
+            // SAFETY: the header is followed by the elements.
+            Source::Detoasted(header) => unsafe { header.add(1).cast::<E>() },
+        };
         // SAFETY: `from_datum` has checked that the elements lie within the value; any bits are a number.
-        unsafe { std::slice::from_raw_parts(self.elements.as_ptr(), self.dimensions) }
+        unsafe { std::slice::from_raw_parts(start, self.dimensions) }
     }
 }
 
 impl<E> Drop for Vector<'_, E> {
     #[inline]
     fn drop(&mut self) {
-        if !self.copy.is_null() {
+        if let Source::Detoasted(header) = self.source {
             // SAFETY: detoasting allocated it for this value alone.
-            unsafe { pg_sys::pfree(self.copy.cast()) };
+            unsafe { pg_sys::pfree(header.cast()) };
         }
     }
 }

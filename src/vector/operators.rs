@@ -12,7 +12,7 @@ use super::datum::{self, Vector};
 use crate::error::OrRaise;
 
 /// Both arguments, which must have the same number of dimensions.
-#[inline]
+#[inline(always)]
 fn pair<E: Element>(args: Args) -> (Vector<'static, E>, Vector<'static, E>) {
     let (a, b) = (args.vector::<E>(0), args.vector::<E>(1));
     if a.len() != b.len() {

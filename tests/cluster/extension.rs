@@ -68,6 +68,22 @@ fn dropping_it_asks_first_and_leaves_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Where texts are not UTF-8, that is said at once and not at the first word with an accent.
+#[test]
+fn another_encoding_is_refused() -> Result<()> {
+    for encoding in ["SQL_ASCII", "LATIN1"] {
+        let database = format!("encoding_{}", encoding.to_lowercase());
+        shared()
+            .client("postgres")?
+            .batch_execute(&format!("CREATE DATABASE {database} ENCODING '{encoding}' TEMPLATE template0"))?;
+        let error = error_of(&mut shared().client(&database)?, "CREATE EXTENSION pg_answer")?;
+        expect_code(&error, "0A000")?;
+        ensure!(error.detail().is_some_and(|detail| detail.contains(encoding)), "{error:?}");
+        ensure!(error.hint().is_some_and(|hint| hint.contains("ENCODING 'UTF8'")), "{error:?}");
+    }
+    Ok(())
+}
+
 /// The owner of a database, no superuser, may create the extension, since it is trusted.
 #[test]
 fn a_database_owner_creates_it() -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod catalog;
+mod chunks;
 mod crash;
 mod damage;
 mod dump;

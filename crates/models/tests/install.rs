@@ -1,5 +1,7 @@
 //! A model comes into the store whole or not at all.
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -7,34 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use pg_answer_models::{Card, Digest, Error, File, Kind, Staging, Store};
-
-fn sha256(bytes: &[u8]) -> String {
-    let mut digest = Digest::default();
-    digest.update(bytes);
-    digest.hex()
-}
-
-fn card(files: &[(&str, &[u8])]) -> Card {
-    Card {
-        name: "m".to_owned(),
-        kind: Kind::Decoder,
-        architecture: "qwen2".to_owned(),
-        dims: None,
-        context_length: 8,
-        quantization: "F32".to_owned(),
-        license: "MIT".to_owned(),
-        description: String::new(),
-        files: files
-            .iter()
-            .map(|(path, bytes)| File {
-                path: (*path).to_owned(),
-                bytes: bytes.len() as u64,
-                sha256: sha256(bytes),
-            })
-            .collect(),
-    }
-}
+use common::card;
+use pg_answer_models::{Card, Error, Staging, Store};
 
 fn stage(store: &Store, files: &[(&str, &[u8])]) -> Staging {
     let staging = store.stage("m", &mut || panic!("nobody else is at it")).unwrap();
@@ -56,7 +32,7 @@ fn installs_replaces_and_removes() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::new(root.path().join("a/store"));
     for files in [OLD, NEW] {
-        let installed = stage(&store, files).install(&card(files)).unwrap();
+        let installed = stage(&store, files).install(&card("m", files)).unwrap();
         let model = store.open("m").unwrap();
         assert_eq!(installed.dir, model.dir);
         assert_eq!(fs::read(model.weights().unwrap()).unwrap(), files[0].1);
@@ -77,7 +53,7 @@ fn the_server_can_read_what_is_installed() {
     let staging = stage(&store, NEW);
     let file = staging.file("weights.bin").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let model = staging.install(&card(NEW)).unwrap();
+    let model = staging.install(&card("m", NEW)).unwrap();
     for path in ["weights.bin", "a/b/config.json", "model.json"] {
         assert_eq!(mode(&model.dir.join(path)), 0o644, "{path}");
     }
@@ -90,19 +66,19 @@ fn the_server_can_read_what_is_installed() {
 fn what_is_not_whole_does_not_replace_what_is() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::new(root.path());
-    stage(&store, OLD).install(&card(OLD)).unwrap();
+    stage(&store, OLD).install(&card("m", OLD)).unwrap();
     // A file is missing; a file is cut; the card is another model's.
     let staging = stage(&store, &NEW[..1]);
-    assert!(matches!(staging.install(&card(NEW)), Err(Error::Damaged { .. })));
+    assert!(matches!(staging.install(&card("m", NEW)), Err(Error::Damaged { .. })));
     let staging = stage(&store, &[("weights.bin", b"new"), NEW[1]]);
-    assert!(matches!(staging.install(&card(NEW)), Err(Error::Damaged { .. })));
+    assert!(matches!(staging.install(&card("m", NEW)), Err(Error::Damaged { .. })));
     let staging = stage(&store, NEW);
-    let other = Card { name: "other".to_owned(), ..card(NEW) };
+    let other = Card { name: "other".to_owned(), ..card("m", NEW) };
     assert!(matches!(staging.install(&other), Err(Error::Damaged { .. })));
     assert_eq!(fs::read(store.open("m").unwrap().weights().unwrap()).unwrap(), b"old");
     // The work in progress is still there for the next pull, and strangers in it are not installed.
     let staging = stage(&store, &[("stranger.bin", b"?"), ("strange/folder.bin", b"?")]);
-    let model = staging.install(&card(NEW)).unwrap();
+    let model = staging.install(&card("m", NEW)).unwrap();
     assert_eq!(fs::read(model.weights().unwrap()).unwrap(), b"new!");
     assert!(!model.dir.join("stranger.bin").exists() && !model.dir.join("strange").exists());
 }
@@ -111,7 +87,7 @@ fn what_is_not_whole_does_not_replace_what_is() {
 fn a_reader_always_finds_a_whole_model() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::new(root.path());
-    stage(&store, OLD).install(&card(OLD)).unwrap();
+    stage(&store, OLD).install(&card("m", OLD)).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -119,13 +95,13 @@ fn a_reader_always_finds_a_whole_model() {
             while !done.load(Ordering::Relaxed) || reads < 100 {
                 // A file opened between two looks may be of the other version, but a card is always there.
                 let model = store.open("m").expect("the model is there at every moment");
-                assert!(model.card == card(OLD) || model.card == card(NEW));
+                assert!(model.card == card("m", OLD) || model.card == card("m", NEW));
                 reads += 1;
             }
         });
         for i in 0..40 {
             let files = if i % 2 == 0 { NEW } else { OLD };
-            stage(&store, files).install(&card(files)).unwrap();
+            stage(&store, files).install(&card("m", files)).unwrap();
         }
         done.store(true, Ordering::Relaxed);
         reader.join().unwrap();
@@ -141,7 +117,7 @@ fn replaces_a_link_and_leaves_its_target_alone() {
     fs::create_dir_all(store.root()).unwrap();
     fs::write(target.join("precious"), b"x").unwrap();
     symlink(&target, store.root().join("m")).unwrap();
-    stage(&store, NEW).install(&card(NEW)).unwrap();
+    stage(&store, NEW).install(&card("m", NEW)).unwrap();
     assert!(store.open("m").unwrap().weights().is_ok());
     assert!(target.join("precious").exists());
 }
@@ -163,7 +139,7 @@ fn one_at_a_time() {
         assert!(!second.is_finished(), "it waits for the first");
         // Another model is no one's business.
         store.stage("other", &mut || panic!("another model waits for nobody")).unwrap().discard().unwrap();
-        first.install(&card(NEW)).unwrap();
+        first.install(&card("m", NEW)).unwrap();
         second.join().unwrap();
     });
     assert_eq!(fs::read_dir(store.root()).unwrap().count(), 1, "locks are removed");

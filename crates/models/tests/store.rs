@@ -1,39 +1,15 @@
 //! What the store accepts as a model, and what it refuses.
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use common::card;
 use pg_answer_models::store::is_valid_name;
-use pg_answer_models::{Card, Digest, Error, File, InstalledModel, Kind, Store};
+use pg_answer_models::{Card, Error, InstalledModel, Kind, Store};
 use proptest::prelude::*;
-
-fn sha256(bytes: &[u8]) -> String {
-    let mut digest = Digest::default();
-    digest.update(bytes);
-    digest.hex()
-}
-
-fn card(name: &str, files: &[(&str, &[u8])]) -> Card {
-    Card {
-        name: name.to_owned(),
-        kind: Kind::Encoder,
-        architecture: "bert".to_owned(),
-        dims: Some(4),
-        context_length: 8,
-        quantization: "F32".to_owned(),
-        license: "MIT".to_owned(),
-        description: String::new(),
-        files: files
-            .iter()
-            .map(|(path, bytes)| File {
-                path: (*path).to_owned(),
-                bytes: bytes.len() as u64,
-                sha256: sha256(bytes),
-            })
-            .collect(),
-    }
-}
 
 /// Writes a model by hand, as an administrator might.
 fn put(root: &Path, folder: &str, card: &Card, files: &[(&str, &[u8])]) {

@@ -16,6 +16,15 @@ pub fn keep_valid(answer: &str, passages: usize) -> String {
     }
 }
 
+/// Whether `answer` has a citation, or what looks like one.
+pub fn cites(answer: &str) -> bool {
+    answer
+        .split('[')
+        .skip(1)
+        .filter_map(|rest| rest.split_once(']'))
+        .any(|(inside, _)| numbers(inside).is_some())
+}
+
 fn clean(answer: &str, passages: usize) -> String {
     let mut kept = String::with_capacity(answer.len());
     let mut rest = answer;
@@ -84,6 +93,12 @@ mod tests {
     #[test]
     fn keeps_a_number_inside_a_sentence() {
         assert_eq!(keep_valid("It allows [100] connections [1].", 2), "It allows 100 connections [1].");
+    }
+
+    #[test]
+    fn tells_a_citation_from_other_brackets() {
+        assert!(["Yes [1].", "a[i] [2, 3]"].into_iter().all(cites));
+        assert!(!["", "Yes.", "a[i]", "integer[]", "[1", "]1["].into_iter().any(cites));
     }
 
     #[test]

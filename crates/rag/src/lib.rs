@@ -1,13 +1,15 @@
 //! From retrieved passages to an answer one can trust: which passages fit ([`budget`]), what the model is
-//! asked ([`prompt`]), and what its reply is worth ([`citation`]).
+//! asked ([`prompt`]), which of its citations count ([`citation`]), and what it rests on ([`support`]).
 
 pub mod budget;
 pub mod citation;
 pub mod prompt;
+pub mod support;
 
 pub use budget::pack;
 pub use citation::keep_valid;
 pub use prompt::{Message, Prompts};
+pub use support::cite_support;
 
 /// What `rag_answer` says when nothing retrieved can hold the answer, and what the model is asked to say.
 pub const REFUSAL: &str = "I cannot answer this from the available sources.";

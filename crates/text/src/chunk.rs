@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-use text_splitter::{ChunkConfig, TextSplitter, TryChunkSizer};
+use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter, TryChunkSizer};
 
 /// How long passages may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,16 @@ impl Limits {
     /// [`Error::NoRoom`] for 0.
     pub fn new(max_tokens: usize) -> Result<Self, Error> {
         if max_tokens == 0 { Err(Error::NoRoom) } else { Ok(Self { max_tokens, overlap: 0 }) }
+    }
+
+    /// Most tokens of a passage.
+    pub fn max_tokens(self) -> usize {
+        self.max_tokens
+    }
+
+    /// Most tokens that a passage repeats of the one before.
+    pub fn overlap(self) -> usize {
+        self.overlap
     }
 
     /// Lets each passage begin with at most `overlap` tokens from the end of the one before.
@@ -82,24 +92,47 @@ pub fn try_split<E>(
     limits: Limits,
     count: &dyn Fn(&str) -> Result<usize, E>,
 ) -> Result<Vec<Range<usize>>, E> {
+    fit(text, TextSplitter::new(config(limits, count)).try_chunk_indices(text), limits, count)
+}
+
+/// As [`try_split`], but ends passages between the blocks of Markdown before it ends them inside one.
+pub(crate) fn try_split_markdown<E>(
+    text: &str,
+    limits: Limits,
+    count: &dyn Fn(&str) -> Result<usize, E>,
+) -> Result<Vec<Range<usize>>, E> {
+    fit(text, MarkdownSplitter::new(config(limits, count)).try_chunk_indices(text), limits, count)
+}
+
+fn config<E>(limits: Limits, count: &dyn Fn(&str) -> Result<usize, E>) -> ChunkConfig<Counter<'_, E>> {
     let config = ChunkConfig::new(limits.max_tokens).with_sizer(Counter(count)).with_trim(true);
     let Ok(config) = config.with_overlap(limits.overlap) else {
         unreachable!("Limits keeps the overlap below the size")
     };
+    config
+}
+
+/// The ranges of a splitter's `pieces`, each made to fit.
+fn fit<'t, E>(
+    text: &'t str,
+    pieces: impl Iterator<Item = Result<(usize, &'t str), E>>,
+    limits: Limits,
+    count: &dyn Fn(&str) -> Result<usize, E>,
+) -> Result<Vec<Range<usize>>, E> {
     let mut ranges = Vec::new();
-    for chunk in TextSplitter::new(config).try_chunk_indices(text) {
-        let (start, chunk) = chunk?;
+    for piece in pieces {
+        let (start, piece) = piece?;
         // The splitter takes for granted that more text never has fewer tokens; tokenizers do not keep to it.
-        halve(text, start..start + chunk.len(), limits, count, &mut ranges)?;
+        halve(text, start..start + piece.len(), limits.max_tokens, count, &mut ranges)?;
     }
     Ok(ranges)
 }
 
-/// Adds `range`, or, while it is too long, its two halves.
-fn halve<E>(
+/// Adds `range`, or, while it has more than `max_tokens`, its two halves.
+pub(crate) fn halve<E>(
     text: &str,
     range: Range<usize>,
-    limits: Limits,
+    max_tokens: usize,
     count: &dyn Fn(&str) -> Result<usize, E>,
     ranges: &mut Vec<Range<usize>>,
 ) -> Result<(), E> {
@@ -107,16 +140,16 @@ fn halve<E>(
     let piece = &text[range.clone()];
     let middle = piece.char_indices().map(|(i, _)| i).find(|&i| i > 0 && i >= piece.len() / 2);
     let middle = range.start + middle.unwrap_or(piece.len());
-    if middle == range.end || count(piece)? <= limits.max_tokens {
+    if middle == range.end || count(piece)? <= max_tokens {
         ranges.push(range);
         return Ok(());
     }
-    halve(text, range.start..middle, limits, count, ranges)?;
-    halve(text, middle..range.end, limits, count, ranges)
+    halve(text, range.start..middle, max_tokens, count, ranges)?;
+    halve(text, middle..range.end, max_tokens, count, ranges)
 }
 
 /// The range without white space at its ends; none when nothing is left.
-fn trim(text: &str, range: Range<usize>) -> Option<Range<usize>> {
+pub(crate) fn trim(text: &str, range: Range<usize>) -> Option<Range<usize>> {
     let piece = &text[range.clone()];
     let start = range.start + (piece.len() - piece.trim_start().len());
     let piece = piece.trim();
