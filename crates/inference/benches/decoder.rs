@@ -76,6 +76,7 @@ fn ours(decoder: &mut Decoder, pool: &Pool, work: &Work) -> (f64, f64) {
         seed: 0,
         stop: Vec::new(),
         draft: work.draft,
+        max_memory: usize::MAX,
     };
     decoder.forget();
     let start = Instant::now();

@@ -75,7 +75,15 @@ fn load(file: &str, pool: &Pool) -> Decoder {
 }
 
 fn options(max_tokens: usize) -> GenerateOptions {
-    GenerateOptions { max_tokens, temperature: 0.0, top_p: 1.0, seed: 0, stop: Vec::new(), draft: true }
+    GenerateOptions {
+        max_tokens,
+        temperature: 0.0,
+        top_p: 1.0,
+        seed: 0,
+        stop: Vec::new(),
+        draft: true,
+        max_memory: usize::MAX,
+    }
 }
 
 fn message(content: &str) -> Message {
@@ -229,6 +237,9 @@ fn nonsense_is_an_error_and_the_decoder_goes_on() {
     assert!(invalid(answer(&mut decoder, &good, &cold)));
     let long = prompt(&vec![1; decoder.context_length()]);
     assert!(matches!(answer(&mut decoder, &long, &options(5)), Err(Error::TooLong { limit: 256, .. })));
+    let small = GenerateOptions { max_memory: 20_000, ..options(250) };
+    let refused = answer(&mut decoder, &good, &small);
+    assert!(matches!(refused, Err(Error::Memory { tokens: 253, limit: 20_000, .. })), "{refused:?}");
     for role in ["", "user\n", "<|im_start|>"] {
         let message = Message { role: role.to_owned(), content: String::new() };
         assert!(matches!(decoder.render_chat(&[message]), Err(Error::InvalidInput(_))), "{role}");

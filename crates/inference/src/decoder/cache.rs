@@ -45,10 +45,11 @@ impl Cells {
         }
     }
 
-    fn memory(&self) -> usize {
+    /// Bytes of a number.
+    fn size(&self) -> usize {
         match self {
-            Self::Half(all) => size_of_val(&all[..]),
-            Self::Full(all) => size_of_val(&all[..]),
+            Self::Half(_) => size_of::<f16>(),
+            Self::Full(_) => size_of::<f32>(),
         }
     }
 }
@@ -63,6 +64,10 @@ pub struct Head {
 }
 
 impl Head {
+    fn bytes_of_position(&self) -> usize {
+        self.keys.size() * self.size + self.values.size() * self.padded()
+    }
+
     fn padded(&self) -> usize {
         self.size.next_multiple_of(LANES)
     }
@@ -109,6 +114,12 @@ impl Cache {
         Self { layers: (0..layers).map(|_| layer()).collect(), positions: 0 }
     }
 
+    /// Bytes that `positions` positions take.
+    pub fn bytes_for(&self, positions: usize) -> usize {
+        let each: usize = self.layers.iter().flatten().map(Head::bytes_of_position).sum();
+        positions.next_multiple_of(STEP).saturating_mul(each)
+    }
+
     /// Makes room for `positions` positions.
     ///
     /// # Errors
@@ -133,6 +144,6 @@ impl Cache {
 
     /// Bytes in memory.
     pub fn memory(&self) -> usize {
-        self.layers.iter().flatten().map(|head| head.keys.memory() + head.values.memory()).sum()
+        self.bytes_for(self.positions)
     }
 }

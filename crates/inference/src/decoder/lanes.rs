@@ -33,13 +33,12 @@ pub fn multiply_tile<'a, const FMA: bool, const R: usize, const C: usize>(
     let a = a.map(|row| &row[..n]);
     let mut acc = *sums;
     for k in 0..n {
-        let b: [&Lanes; C] = std::array::from_fn(|c| b(k, c));
-        for r in 0..R {
-            let x = a[r][k];
-            for c in 0..C {
-                for lane in 0..LANES {
-                    acc[r][c].0[lane] = fma::<FMA>(x, b[c].0[lane], acc[r][c].0[lane]);
-                }
+        for c in 0..C {
+            let column = b(k, c);
+            for r in 0..R {
+                // Made anew instead of changed in place: so the compiler keeps all of them in registers.
+                let old = acc[r][c];
+                acc[r][c] = Lanes(std::array::from_fn(|i| fma::<FMA>(a[r][k], column.0[i], old.0[i])));
             }
         }
     }

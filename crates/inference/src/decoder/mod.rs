@@ -65,6 +65,8 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Guess what is quoted from the prompt and read several guesses in one pass. The answer is the same.
     pub draft: bool,
+    /// Most bytes for the keys and values of the prompt and the answer together.
+    pub max_memory: usize,
 }
 
 /// Why an answer ended.
@@ -191,7 +193,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] for options or a prompt that make no sense, [`Error::TooLong`] when the prompt leaves
-    /// no room for an answer; whatever `check` and `on_piece` return. The decoder can be used again after any of
+    /// no room for an answer, [`Error::Memory`] when both together need too much; whatever `check` and `on_piece` return. The decoder can be used again after any of
     /// them.
     pub fn generate(
         &mut self,
@@ -207,7 +209,7 @@ impl Decoder {
         let mut sampler = Sampler::new(options.temperature, options.top_p, options.seed)?;
         self.check_length(&prompt.ids)?;
         let room = options.max_tokens.min(self.context_length() - prompt.ids.len());
-        self.context.reserve(prompt.ids.len() + room)?;
+        self.context.reserve(prompt.ids.len() + room, options.max_memory)?;
         let Self { model, tokenizer, context, .. } = self;
         let mut text = prompt.ids.clone();
         let mut stream = Stream::new(&options.stop);
