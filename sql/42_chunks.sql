@@ -76,8 +76,10 @@ DECLARE
     member regclass;
     capture CONSTANT text := 'EXECUTE FUNCTION @extschema@.pg_answer_capture()';
 BEGIN
-    PERFORM @extschema@.pg_answer_drop_triggers(source);
-    FOR member IN SELECT m FROM @extschema@.pg_answer_members(source) AS m LOOP
+    FOR member IN
+        SELECT m FROM @extschema@.pg_answer_members(source) AS m
+        WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = m AND t.tgfoid = '@extschema@.pg_answer_capture()'::regprocedure)
+    LOOP
         EXECUTE format('CREATE TRIGGER pg_answer_insert AFTER INSERT ON %s REFERENCING NEW TABLE AS pg_answer_new '
                        'FOR EACH STATEMENT %s', member, capture);
         EXECUTE format('CREATE TRIGGER pg_answer_update AFTER UPDATE ON %s REFERENCING OLD TABLE AS pg_answer_old '
@@ -93,7 +95,7 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
-COMMENT ON FUNCTION pg_answer_create_triggers(regclass, boolean) IS 'puts the triggers of a source on its tables';
+COMMENT ON FUNCTION pg_answer_create_triggers(regclass, boolean) IS 'puts the triggers of a source on those of its tables that have none';
 
 CREATE FUNCTION pg_answer_members(source regclass) RETURNS SETOF regclass LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
@@ -248,6 +250,7 @@ BEGIN
         VALUES (source, building, content, title, key, model, format('%I.%I', r.nspname, chunk_name)::regclass,
                 format('%I.%I', r.nspname, queue_name)::regclass, mode, chunking, tokens, chunk_overlap, config, replica);
     IF NOT building THEN
+        PERFORM @extschema@.pg_answer_drop_triggers(source);
         PERFORM @extschema@.pg_answer_create_triggers(source, replica);
     END IF;
     rows_queued := @extschema@.pg_answer_queue_all(source, building);

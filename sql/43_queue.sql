@@ -33,8 +33,10 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN 0;
     END;
-    EXECUTE format('SELECT array_agg(q.id_of_entry), sum(cardinality(q.%1$s)), 0 FROM (SELECT * FROM %2$s WHERE attempts = 0 '
-                   'AND due <= clock_timestamp() ORDER BY id_of_entry LIMIT 8 FOR UPDATE SKIP LOCKED) AS q', key, p.queue)
+    -- As many entries as hold about a thousand keys. A key in several of them is one row's work.
+    EXECUTE format('SELECT array_agg(r.id_of_entry), sum(r.n), 0 FROM (SELECT q.id_of_entry, q.n, sum(q.n) OVER (ORDER BY q.id_of_entry) AS upto '
+                   'FROM (SELECT id_of_entry, cardinality(%1$s) AS n FROM %2$s WHERE attempts = 0 AND due <= clock_timestamp() '
+                   'ORDER BY id_of_entry LIMIT 64 FOR UPDATE SKIP LOCKED) AS q) AS r WHERE r.upto - r.n < 1024', key, p.queue)
         INTO entries, keys, attempts;
     IF entries IS NULL THEN
         -- Rows that failed before are tried by themselves.

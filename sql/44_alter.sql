@@ -39,6 +39,7 @@ BEGIN
     PERFORM @extschema@.pg_answer_check_source(source, changed.content, changed.title, s.key);
 
     IF changed.replica <> s.replica THEN
+        PERFORM @extschema@.pg_answer_drop_triggers(source);
         PERFORM @extschema@.pg_answer_create_triggers(source, changed.replica);
     END IF;
     UPDATE @extschema@.pg_answer_sources t
@@ -149,8 +150,8 @@ BEGIN
         EXECUTE format('ALTER TABLE %s %s ROW LEVEL SECURITY', s.chunks,
                        CASE WHEN (SELECT relforcerowsecurity FROM pg_class WHERE oid = s.relation) THEN 'FORCE' ELSE 'NO FORCE' END);
     END IF;
-    IF EXISTS (SELECT FROM @extschema@.pg_answer_members(s.relation) AS m
-               WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = m AND g.tgfoid = '@extschema@.pg_answer_capture()'::regprocedure)) THEN
+    -- A table whose triggers are not there yet is being restored.
+    IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = s.relation AND t.tgfoid = '@extschema@.pg_answer_capture()'::regprocedure) THEN
         PERFORM @extschema@.pg_answer_create_triggers(s.relation, s.replica);
     END IF;
 END $$;

@@ -32,6 +32,11 @@ struct Waiting {
 /// Returns how many keys were taken from the queue; 0: none is due, or all are somebody else's.
 #[pg_extern(sql = false)]
 fn pg_answer_process_batch(source: pg_sys::Oid, building: bool, fcinfo: pg_sys::FunctionCallInfo) -> i64 {
+    // SAFETY: plain calls with a zero-terminated name.
+    unsafe {
+        pg_sys::PreventCommandDuringRecovery(c"embedding of queued rows".as_ptr());
+        pg_sys::PreventCommandIfReadOnly(c"embedding of queued rows".as_ptr());
+    }
     let owner = owner_of(source);
     must_be(owner, source);
     // SAFETY: this is the frame of the running call.

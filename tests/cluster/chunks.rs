@@ -6,7 +6,12 @@ use postgres::{Client, GenericClient};
 use crate::{error_of, expect_code, one, session, shared};
 
 /// Rows of `chunks` that a fresh computation over `source` (key `id`, text `body`) would not give, or that are missing.
-fn wrong_chunks(client: &mut impl GenericClient, source: &str, chunks: &str, arguments: &str) -> Result<i64> {
+pub fn wrong_chunks(
+    client: &mut impl GenericClient,
+    source: &str,
+    chunks: &str,
+    arguments: &str,
+) -> Result<i64> {
     one(
         client,
         &format!(

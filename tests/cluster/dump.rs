@@ -39,11 +39,12 @@ fn content(client: &mut Client) -> Result<Vec<String>> {
     CONTENT.iter().map(|sql| one(client, sql)).collect()
 }
 
-/// `pg_dump from | psql to`, both as `role`.
-fn dump_and_restore(from: &str, to: &str, role: &str) -> Result<()> {
+/// `pg_dump options from | psql to`, both as `role`.
+pub fn dump_and_restore(from: &str, to: &str, role: &str, options: &[&str]) -> Result<()> {
     let mut dump = shared()
         .connected_command("pg_dump")
         .args(["-U", role, "-d", from])
+        .args(options)
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run pg_dump")?;
@@ -75,12 +76,12 @@ fn a_restored_database_is_the_same() -> Result<()> {
     client.batch_execute(MORE)?;
     let before = content(&mut client)?;
     let restored = shared().create_empty_database("restored")?;
-    dump_and_restore(&database, &restored, "postgres")?;
+    dump_and_restore(&database, &restored, "postgres", &[])?;
     let mut client = shared().client(&restored)?;
     ensure!(content(&mut client)? == before);
     // A dump of the restored one is the same again.
     let again = shared().create_empty_database("again")?;
-    dump_and_restore(&restored, &again, "postgres")?;
+    dump_and_restore(&restored, &again, "postgres", &[])?;
     ensure!(content(&mut shared().client(&again)?)? == before);
     goes_on(&mut client)
 }
@@ -100,7 +101,7 @@ fn an_owner_dumps_and_restores() -> Result<()> {
     docs(&mut client)?;
     client.batch_execute(MORE)?;
     let before = content(&mut client)?;
-    dump_and_restore(&from, &to, &role)?;
+    dump_and_restore(&from, &to, &role, &[])?;
     let mut client = shared().client_as(&role, &to)?;
     ensure!(content(&mut client)? == before);
     goes_on(&mut client)
