@@ -27,10 +27,9 @@ pub type Check<'a> = &'a mut dyn FnMut() -> Result<()>;
 /// # Errors
 /// What loading the model says; [`pg_answer_models::Error::Io`] when the file cannot be written; what `check` says.
 pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Option<Arc<Image>>> {
-    let _ = pool;
     match model.card.kind {
         Kind::Encoder => encoder::prepare(model, check).map(Some),
-        Kind::Decoder => Ok(None),
+        Kind::Decoder => decoder::prepare(model, pool, check).map(Some),
     }
 }
 
@@ -41,6 +40,6 @@ pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<
 pub fn prepared(model: &InstalledModel) -> Result<Option<Arc<Image>>> {
     match model.card.kind {
         Kind::Encoder => encoder::prepared(model),
-        Kind::Decoder => Ok(None),
+        Kind::Decoder => Image::open(model, decoder::LAYOUT),
     }
 }
