@@ -104,9 +104,9 @@ impl Scan {
             let index = (*scan).indexRelation;
             if !(*index).pgstat_info.is_null() {
                 #[cfg(feature = "pg15")]
-                let scans = &mut (*(*index).pgstat_info).t_counts.t_numscans;
+                let scans = &raw mut (*(*index).pgstat_info).t_counts.t_numscans;
                 #[cfg(not(feature = "pg15"))]
-                let scans = &mut (*(*index).pgstat_info).counts.numscans;
+                let scans = &raw mut (*(*index).pgstat_info).counts.numscans;
                 *scans += 1;
             }
             let class = OpClass::of(index);
