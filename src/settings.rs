@@ -25,8 +25,11 @@ static EMBEDDING_MODEL: GucSetting<Option<CString>> =
 static GENERATION_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static BACKGROUND_WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ON_TRUNCATE: GucSetting<OnTruncate> = GucSetting::<OnTruncate>::new(OnTruncate::Ignore);
+static TARGET_RECALL: GucSetting<f64> = GucSetting::<f64>::new(0.95);
+static PROBES: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// Makes the settings known; called once when the library is loaded.
 pub fn define() {
@@ -72,11 +75,41 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::empty(),
     );
+    GucRegistry::define_int_guc(
+        c"pg_answer.max_memory",
+        c"Most memory that a prompt and its answer may take in one session.",
+        c"For the keys and values of a language model; a longer context is an error. 0 means no limit.",
+        &MAX_MEMORY,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MB,
+    );
     GucRegistry::define_enum_guc(
         c"pg_answer.on_truncate",
         c"What embed() does with a text that is longer than the model's window.",
         c"ignore: embed its beginning; notice: the same with a NOTICE; error: raise an ERROR.",
         &ON_TRUNCATE,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_float_guc(
+        c"pg_answer.target_recall",
+        c"Share of the true nearest rows that a scan of an index of method ann shall find.",
+        c"How many lists that takes was measured when the index was built.",
+        &TARGET_RECALL,
+        0.5,
+        0.999,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_answer.probes",
+        c"Lists that a scan of an index of method ann visits first.",
+        c"0 means as many as pg_answer.target_recall takes.",
+        &PROBES,
+        0,
+        1_000_000,
         GucContext::Userset,
         GucFlags::empty(),
     );
@@ -117,7 +150,25 @@ pub fn background_worker() -> bool {
     BACKGROUND_WORKER.get()
 }
 
+/// Most bytes for a prompt and its answer.
+pub fn max_memory() -> usize {
+    match usize::try_from(MAX_MEMORY.get()).unwrap_or(0) {
+        0 => usize::MAX,
+        megabytes => megabytes.saturating_mul(1 << 20),
+    }
+}
+
 /// What to do with a text that is too long.
 pub fn on_truncate() -> OnTruncate {
     ON_TRUNCATE.get()
+}
+
+/// Share of the true neighbours that an index scan shall find.
+pub fn target_recall() -> f64 {
+    TARGET_RECALL.get()
+}
+
+/// Lists that an index scan visits first; `None` lets the target recall decide.
+pub fn probes() -> Option<usize> {
+    usize::try_from(PROBES.get()).ok().filter(|probes| *probes > 0)
 }

@@ -18,7 +18,7 @@ pub const BLOCK: usize = 32;
 pub const QUADS: usize = BLOCK / 4;
 
 /// 64 bytes, a register of AVX-512.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub struct Line(pub [u8; 64]);
 
@@ -59,7 +59,7 @@ impl Layout {
 
     /// Lines of a matrix of `rows` rows.
     pub fn lines(self, rows: usize) -> usize {
-        rows.div_ceil(LANES) * self.panel_lines()
+        rows.div_ceil(LANES).saturating_mul(self.panel_lines())
     }
 
     /// Writes `row` into lane `lane` of an empty panel.
@@ -81,7 +81,7 @@ impl Layout {
             }
         }
         let (minimums, _) = self.factors();
-        let factors = bytes_mut(factors);
+        let factors: &mut [u8] = bytemuck::cast_slice_mut(factors);
         let mut write = |from: usize, values: &Factors| {
             let steps = from + values.halves.len() * LANES * 2;
             for (i, half) in values.halves.iter().enumerate() {
@@ -99,13 +99,7 @@ impl Layout {
 
 /// The bytes of some lines.
 pub fn bytes(lines: &[Line]) -> &[u8] {
-    // SAFETY: a `Line` is 64 bytes without padding.
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
-}
-
-fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
-    // SAFETY: a `Line` is 64 bytes without padding, and any bytes are a `Line`.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+    bytemuck::cast_slice(lines)
 }
 
 /// Codes, scales and minimums of some blocks of a panel, a code a byte.
@@ -144,9 +138,9 @@ fn expand_body<const FMA: bool>(layout: Layout, panel: &[Line], first: usize, ou
         4 => lines.for_each(|(packed, out)| low_bits(packed, out)),
         5 => lines.for_each(|(packed, out)| {
             low_bits(packed, out);
-            for q in 0..QUADS {
+            for (q, out) in out.iter_mut().enumerate() {
                 for i in 0..64 {
-                    out[q].0[i] |= (packed[4].0[i] >> q & 1) << 4;
+                    out.0[i] |= (packed[4].0[i] >> q & 1) << 4;
                 }
             }
         }),
@@ -171,8 +165,8 @@ fn expand_body<const FMA: bool>(layout: Layout, panel: &[Line], first: usize, ou
             }
             if format.has_steps() {
                 let steps = &steps[group * LANES..][..LANES];
-                for lane in 0..LANES {
-                    out.0[lane] *= f32::from(steps[lane].cast_signed());
+                for (out, step) in out.0.iter_mut().zip(steps) {
+                    *out *= f32::from(step.cast_signed());
                 }
             }
         }
