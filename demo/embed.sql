@@ -6,8 +6,8 @@ SELECT set_config('demo.minutes', :'minutes', false) \g /dev/null
 -- The chapters that the questions are about come first.
 CREATE TEMP TABLE chapters AS
 SELECT p.chapter,
-       bool_or(p.page IN ('auth-pg-hba-conf.html', 'runtime-config-resource.html', 'server-shutdown.html',
-                          'transaction-iso.html', 'functions-uuid.html')) AS needed,
+       bool_or(p.page IN ('auth-pg-hba-conf.html', 'indexes-types.html', 'server-shutdown.html',
+                          'functions-uuid.html')) AS needed,
        min(m.id) AS place,
        count(*) AS passages
 FROM manual m JOIN manual_pages p USING (page)

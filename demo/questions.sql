@@ -3,11 +3,11 @@
 \pset tuples_only on
 \set question 'Which configuration file decides who may connect from which host?'
 \ir ask.sql
-\set question 'How much memory may a single sort use before it spills to disk, by default?'
+\set question 'CREATE INDEX without a USING clause gives me what kind of index?'
 \ir ask.sql
 \set question 'Which signal do I send the server process for a fast shutdown?'
 \ir ask.sql
-\set question 'If I don''t choose one, which transaction isolation level am I using?'
+\set question 'Of the password methods on offer, which one is the most secure?'
 \ir ask.sql
 \set question 'How do I make a random UUID in SQL?'
 \ir ask.sql

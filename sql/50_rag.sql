@@ -153,7 +153,7 @@ CREATE FUNCTION rag_answer(
     query text,
     source text DEFAULT NULL,
     k integer DEFAULT 5,
-    min_score double precision DEFAULT 0.3,
+    min_score double precision DEFAULT 0.4,
     model text DEFAULT NULL,
     max_tokens integer DEFAULT 256,
     context_tokens integer DEFAULT 2048,

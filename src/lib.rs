@@ -2,15 +2,18 @@
 //!
 //! These modules talk to PostgreSQL and compute nothing: the arithmetic is in `crates/`.
 
+#[macro_use]
+mod vector;
+
 mod embed;
 mod error;
 mod generate;
+mod index;
 mod model;
 mod rag;
 mod returned;
 mod settings;
 mod source;
-mod vector;
 
 pgrx::pg_module_magic!();
 
@@ -21,6 +24,7 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: a backend has one thread while it loads a library.
     unsafe { std::env::remove_var("RUST_BACKTRACE") };
     settings::define();
+    index::define_options();
     // SAFETY: reads a plain global of the server.
     if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
         source::worker::register_launcher();

@@ -27,6 +27,8 @@ static GENERATION_MODEL: GucSetting<Option<CString>> =
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static BACKGROUND_WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ON_TRUNCATE: GucSetting<OnTruncate> = GucSetting::<OnTruncate>::new(OnTruncate::Ignore);
+static TARGET_RECALL: GucSetting<f64> = GucSetting::<f64>::new(0.95);
+static PROBES: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// Makes the settings known; called once when the library is loaded.
 pub fn define() {
@@ -80,6 +82,26 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::empty(),
     );
+    GucRegistry::define_float_guc(
+        c"pg_answer.target_recall",
+        c"Share of the true nearest rows that a scan of an index of method ann shall find.",
+        c"How many lists that takes was measured when the index was built.",
+        &TARGET_RECALL,
+        0.5,
+        0.999,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_answer.probes",
+        c"Lists that a scan of an index of method ann visits first.",
+        c"0 means as many as pg_answer.target_recall takes.",
+        &PROBES,
+        0,
+        1_000_000,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
     // SAFETY: a valid C string; called on the main thread while the library is loaded.
     unsafe {
         pg_sys::MarkGUCPrefixReserved(c"pg_answer".as_ptr());
@@ -120,4 +142,14 @@ pub fn background_worker() -> bool {
 /// What to do with a text that is too long.
 pub fn on_truncate() -> OnTruncate {
     ON_TRUNCATE.get()
+}
+
+/// Share of the true neighbours that an index scan shall find.
+pub fn target_recall() -> f64 {
+    TARGET_RECALL.get()
+}
+
+/// Lists that an index scan visits first; `None` lets the target recall decide.
+pub fn probes() -> Option<usize> {
+    usize::try_from(PROBES.get()).ok().filter(|probes| *probes > 0)
 }

@@ -12,6 +12,12 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTi
 use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, pg_sys};
 
+// PostgreSQL 18 has the function under another name, behind a macro of the old one.
+#[cfg(not(feature = "pg18"))]
+use pg_sys::pqsignal;
+#[cfg(feature = "pg18")]
+use pg_sys::pqsignal_be as pqsignal;
+
 use crate::error::OrRaise;
 use crate::settings;
 
@@ -135,8 +141,8 @@ fn pg_answer_wake_worker() {
 fn accept_signals() {
     // SAFETY: handlers of the server, for signals of this process.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(handle_sigterm));
-        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(handle_sighup));
+        pqsignal(pg_sys::SIGTERM as i32, Some(handle_sigterm));
+        pqsignal(pg_sys::SIGHUP as i32, Some(handle_sighup));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }

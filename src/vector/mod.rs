@@ -4,7 +4,7 @@
 //! The SQL that declares them is in `sql/10_vector.sql` to `sql/12_casts.sql`.
 
 #[macro_use]
-mod call;
+pub mod call;
 
 mod aggregates;
 mod array;

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod dump;
 mod extension;
+mod index;
 mod queue;
 mod security;
 mod sessions;

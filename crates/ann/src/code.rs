@@ -1,0 +1,158 @@
+//! Codes of residuals: a byte (or half of one) a coordinate with a bound of the error, and one bit a coordinate.
+
+use crate::kernels;
+use crate::page::{HEADER, f32_at};
+use crate::store::PAYLOAD;
+
+/// Bytes before the code of a record: step, constant, error.
+const FACTORS: usize = 12;
+/// Bytes of a directory entry besides its record.
+pub(crate) const DIRECTORY_PREFIX: usize = 16;
+
+/// Whether codes have four bits a coordinate: eight would not fit on a page.
+fn is_nibbles(width: usize) -> bool {
+    HEADER + DIRECTORY_PREFIX + FACTORS + width > PAYLOAD
+}
+
+/// Bytes of a record.
+pub(crate) fn record_len(width: usize) -> usize {
+    FACTORS + if is_nibbles(width) { width / 2 } else { width }
+}
+
+/// A byte code on a page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record<'a> {
+    step: f32,
+    /// Squared norm of the decoded residual and twice its product with the centroid.
+    pub constant: f32,
+    /// Most distance between the residual and the decoded one.
+    pub error: f32,
+    code: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Reads what [`encode`] wrote. Any bytes of [`record_len`] are a record.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            step: f32_at(bytes, 0),
+            constant: f32_at(bytes, 4),
+            error: f32_at(bytes, 8),
+            code: &bytes[FACTORS..],
+        }
+    }
+
+    /// Product of a query with the decoded residual.
+    pub fn dot(&self, query: &[f32]) -> f32 {
+        self.step
+            * if self.code.len() < query.len() {
+                kernels::dot_nibbles(query, self.code)
+            } else {
+                kernels::dot_bytes(query, as_i8(self.code))
+            }
+    }
+
+    /// Adds the decoded residual.
+    pub fn add_to(&self, out: &mut [f32]) {
+        let half = out.len() / 2;
+        let nibbles = self.code.len() < out.len();
+        for (i, out) in out.iter_mut().enumerate() {
+            let number = match nibbles {
+                false => f32::from(self.code[i] as i8),
+                true if i < half => f32::from(self.code[i] & 15) - 8.0,
+                true => f32::from(self.code[i - half] >> 4) - 8.0,
+            };
+            *out += self.step * number;
+        }
+    }
+}
+
+fn as_i8(bytes: &[u8]) -> &[i8] {
+    // SAFETY: u8 and i8 have the same size and alignment, and any bits are valid.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+}
+
+/// A record of a residual to a centroid, which may be wrong by `margin` already.
+pub(crate) fn encode(residual: &[f32], centroid: &[f32], margin: f64) -> Vec<u8> {
+    let width = residual.len();
+    let nibbles = is_nibbles(width);
+    let most: f32 = if nibbles { 7.0 } else { 127.0 };
+    let largest = residual.iter().fold(0.0f32, |m, r| m.max(r.abs()));
+    let step = largest / most;
+    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
+    let mut bytes = vec![0; record_len(width)];
+    let (mut constant, mut error) = (0.0, 0.0);
+    for (i, (r, c)) in residual.iter().zip(centroid).enumerate() {
+        let number = (r * inverse).round_ties_even().clamp(-most, most);
+        let decoded = f64::from(number * step);
+        constant += decoded * decoded + 2.0 * decoded * f64::from(*c);
+        error += (f64::from(*r) - decoded).powi(2);
+        match nibbles {
+            false => bytes[FACTORS + i] = number as i8 as u8,
+            true if i < width / 2 => bytes[FACTORS + i] |= (number + 8.0) as u8,
+            true => bytes[FACTORS + i - width / 2] |= ((number + 8.0) as u8) << 4,
+        }
+    }
+    // The sum of roundings to f32, upwards.
+    let error = (error.sqrt() + margin) * (1.0 + 1e-6);
+    for (i, factor) in [step, constant as f32, error as f32].into_iter().enumerate() {
+        bytes[4 * i..][..4].copy_from_slice(&factor.to_le_bytes());
+    }
+    bytes
+}
+
+/// One bit a coordinate, set where it is positive, and the sum of the absolute values.
+pub(crate) fn signs(residual: &[f32]) -> (Vec<u8>, f64) {
+    let bits = residual.chunks_exact(8).map(|eight| {
+        let bit = |(i, r): (usize, &f32)| u8::from(*r > 0.0) << i;
+        eight.iter().enumerate().map(bit).fold(0, |byte, bit| byte | bit)
+    });
+    (bits.collect(), residual.iter().map(|r| f64::from(r.abs())).sum())
+}
+
+/// Tables for [`kernels::score`], step and bias: the product of the query with the signs is `sum * step - bias`.
+pub(crate) fn tables(query: &[f32]) -> (Vec<u8>, Vec<u8>, f32, f32) {
+    let fours = query.as_chunks::<4>().0;
+    let reach = |four: &[f32; 4]| four.iter().map(|q| q.abs()).sum::<f32>();
+    let bias: f32 = fours.iter().map(reach).sum();
+    let step = 2.0 * fours.iter().map(reach).fold(0.0, f32::max) / 255.0;
+    let inverse = if step > 0.0 && (1.0 / step).is_finite() { 1.0 / step } else { 0.0 };
+    let (mut low, mut high) = (Vec::with_capacity(2 * query.len()), Vec::with_capacity(2 * query.len()));
+    for (i, four) in fours.iter().enumerate() {
+        let table = if i.is_multiple_of(2) { &mut low } else { &mut high };
+        let reach = reach(four);
+        table.extend((0..16u8).map(|pattern| {
+            let sum: f32 =
+                (0..4).map(|bit| if pattern >> bit & 1 == 1 { four[bit] } else { -four[bit] }).sum();
+            // A cast of a float saturates.
+            ((sum + reach) * inverse).round() as u8
+        }));
+    }
+    (low, high, step, bias)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_decode_within_their_error() {
+        for width in [64, 384, 8064, 8128, 16_000] {
+            let mut state = 5;
+            let mut number = || (crate::rotation::splitmix(&mut state) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+            let residual: Vec<f32> = (0..width).map(|_| number()).collect();
+            let centroid: Vec<f32> = (0..width).map(|_| number()).collect();
+            let bytes = encode(&residual, &centroid, 0.0);
+            assert_eq!(bytes.len(), record_len(width));
+            let record = Record::new(&bytes);
+            let mut decoded = vec![0.0; width];
+            record.add_to(&mut decoded);
+            let error: f64 = residual.iter().zip(&decoded).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            assert!(error.sqrt() <= f64::from(record.error), "{width}");
+            let dot: f64 = decoded.iter().zip(&centroid).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            assert!((f64::from(record.dot(&centroid)) - dot).abs() < 1e-2, "{width}");
+            let squared: f64 = decoded.iter().map(|a| f64::from(*a).powi(2)).sum();
+            assert!((f64::from(record.constant) - squared - 2.0 * dot).abs() < 1e-2, "{width}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Adding a row to an index that others use.
+
+use crate::directory::{self, List};
+use crate::error::corrupt;
+use crate::list::{self, Layout, NO_ROW};
+use crate::meta::Meta;
+use crate::page::{self, Chain, Kind};
+use crate::space::Entry;
+use crate::store::{Block, Change, NO_BLOCK, PageStore};
+use crate::{Result, RowId, Space};
+
+/// What an insertion tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inserted {
+    /// The list that got the row.
+    pub list: List,
+    /// Rows of the list now.
+    pub rows: u32,
+    /// Lists of the index.
+    pub lists: usize,
+}
+
+/// Adds a row.
+///
+/// # Errors
+/// [`crate::Error::Dimensions`], and those of the store.
+pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, id: RowId, x: &[f32]) -> Result<Inserted> {
+    let layout = Layout::new(space);
+    let row = space.row(x)?;
+    let mut retired = None;
+    loop {
+        store.check()?;
+        let Some(nearest) = directory::nearest(store, space, meta.directory, &row)? else {
+            return corrupt(meta.directory, "the directory is empty");
+        };
+        if retired == Some(nearest.list) {
+            return corrupt(nearest.list.first, "a list of the directory is retired");
+        }
+        let entry = space.encode(&row, &nearest.centroid);
+        // `None`: the list was split meanwhile; the directory has its successors by now.
+        if let Some(rows) = insert_into(store, &layout, nearest.list, id, &entry)? {
+            return Ok(Inserted { list: nearest.list, rows, lists: nearest.lists });
+        }
+        retired = Some(nearest.list);
+    }
+}
+
+/// A page with room, locked in a change.
+struct Room {
+    place: usize,
+    entry: usize,
+}
+
+fn insert_into<S: PageStore>(
+    store: &S,
+    layout: &Layout,
+    list: List,
+    id: RowId,
+    entry: &Entry,
+) -> Result<Option<u32>> {
+    let mut change = store.change();
+    let first = change.lock(list.first)?;
+    layout.expect(change.page(first), list.first, list.id)?;
+    if list::is_retired(change.page(first)) {
+        return Ok(None);
+    }
+    let room = match room_on(layout, change.page(first)) {
+        Some(entry) => Room { place: first, entry },
+        None => match list::insert_at(change.page(first)) {
+            NO_BLOCK => add_page(&mut change, first, list)?,
+            block => {
+                let place = change.lock(block)?;
+                layout.expect(change.page(place), block, list.id)?;
+                match room_on(layout, change.page(place)) {
+                    Some(entry) => Room { place, entry },
+                    // Its lock would cost one of the few pages of a change.
+                    None => {
+                        drop(change);
+                        advance(store, layout, list, block)?;
+                        return insert_into(store, layout, list, id, entry);
+                    }
+                }
+            }
+        },
+    };
+    put(&mut change, layout, list, &room, id, entry)?;
+    let rows = list::rows(change.page(first)).saturating_add(1);
+    list::set_rows(change.page_mut(first), rows);
+    change.commit()?;
+    Ok(Some(rows))
+}
+
+/// The entry that a page has free.
+fn room_on(layout: &Layout, page: &[u8]) -> Option<usize> {
+    let count = page::count(page);
+    if count < layout.capacity {
+        return Some(count);
+    }
+    if list::holes(page) == 0 {
+        return None;
+    }
+    (0..count).find(|i| layout.row(page, *i) == NO_ROW)
+}
+
+/// Adds a page behind the first one; rows go there from now on.
+fn add_page(change: &mut impl Change, first: usize, list: List) -> Result<Room> {
+    let (place, block) = change.add()?;
+    let next = page::next(change.page(first));
+    list::format(change.page_mut(place), list.id);
+    page::set_next(change.page_mut(place), next);
+    page::set_next(change.page_mut(first), block);
+    list::set_insert_at(change.page_mut(first), block);
+    Ok(Room { place, entry: 0 })
+}
+
+/// Lets the list's first page point to the next page with room behind the full page `from`, or to none.
+fn advance(store: &impl PageStore, layout: &Layout, list: List, from: Block) -> Result<()> {
+    let (mut block, mut chain) = (from, Chain::default());
+    while block != NO_BLOCK {
+        chain.step(block)?;
+        let (room, next) = store.read(block, |page| {
+            layout.expect(page, block, list.id)?;
+            Ok((room_on(layout, page).is_some(), page::next(page)))
+        })?;
+        if room {
+            break;
+        }
+        block = next;
+    }
+    let mut change = store.change();
+    let first = change.lock(list.first)?;
+    layout.expect(change.page(first), list.first, list.id)?;
+    if list::insert_at(change.page(first)) == from {
+        list::set_insert_at(change.page_mut(first), block);
+        change.commit()?;
+    }
+    Ok(())
+}
+
+/// Writes an entry and its record. Both appear at once.
+fn put(
+    change: &mut impl Change,
+    layout: &Layout,
+    list: List,
+    room: &Room,
+    id: RowId,
+    entry: &Entry,
+) -> Result<()> {
+    let (page, place) = (room.entry / layout.per_page, room.entry % layout.per_page);
+    let fresh = room.entry == page::count(change.page(room.place));
+    let codes = if fresh && place == 0 {
+        let (codes, block) = change.add()?;
+        page::format(change.page_mut(codes), Kind::Codes, list.id);
+        layout.set_code_page(change.page_mut(room.place), page, block);
+        codes
+    } else {
+        let block = layout.code_page(change.page(room.place), page);
+        let codes = change.lock(block)?;
+        layout.expect_codes(change.page(codes), block, list.id)?;
+        codes
+    };
+    layout.put_record(change.page_mut(codes), place, &entry.record);
+    let records = page::count(change.page(codes)).max(place + 1);
+    page::set_count(change.page_mut(codes), records);
+    let page = change.page_mut(room.place);
+    layout.put_entry(page, room.entry, id, entry);
+    if fresh {
+        page::set_count(page, room.entry + 1);
+    } else {
+        list::set_holes(page, list::holes(page).saturating_sub(1));
+    }
+    Ok(())
+}

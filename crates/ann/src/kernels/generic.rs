@@ -1,0 +1,70 @@
+//! Bodies that the compiler vectorises for the instruction set of the function they are inlined into.
+
+use super::{LANES, Tables};
+
+#[inline(always)]
+pub(super) fn hadamard(x: &mut [f32]) {
+    let mut half = 1;
+    while half < x.len() {
+        for pair in x.chunks_exact_mut(2 * half) {
+            let (left, right) = pair.split_at_mut(half);
+            for (a, b) in left.iter_mut().zip(right) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        half *= 2;
+    }
+}
+
+/// Partial sums that fill four registers of AVX-512.
+const WIDE: usize = 64;
+
+#[inline(always)]
+fn total(sums: [f32; WIDE]) -> f32 {
+    let mut sums = sums;
+    let mut half = WIDE / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
+#[inline(always)]
+pub(super) fn dot_bytes(q: &[f32], code: &[i8]) -> f32 {
+    let mut sums = [0.0; WIDE];
+    for (q, code) in q.as_chunks::<WIDE>().0.iter().zip(code.as_chunks::<WIDE>().0) {
+        for i in 0..WIDE {
+            sums[i] += q[i] * f32::from(code[i]);
+        }
+    }
+    total(sums)
+}
+
+#[inline(always)]
+pub(super) fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
+    const HALF: usize = WIDE / 2;
+    let (first, second) = q.split_at(q.len() / 2);
+    let (mut low, mut high) = ([0.0; HALF], [0.0; HALF]);
+    let halves = first.as_chunks::<HALF>().0.iter().zip(second.as_chunks::<HALF>().0);
+    for ((first, second), code) in halves.zip(code.as_chunks::<HALF>().0) {
+        for i in 0..HALF {
+            low[i] += first[i] * (f32::from(code[i] & 15) - 8.0);
+            high[i] += second[i] * (f32::from(code[i] >> 4) - 8.0);
+        }
+    }
+    low.iter().chain(&high).sum()
+}
+
+#[inline(always)]
+pub(super) fn score(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
+    *sums = [0; LANES];
+    let tables = tables.low.as_chunks::<16>().0.iter().zip(tables.high.as_chunks::<16>().0);
+    for (codes, (low, high)) in codes.as_chunks::<LANES>().0.iter().zip(tables) {
+        for (sum, code) in sums.iter_mut().zip(codes) {
+            *sum += u32::from(low[usize::from(code & 15)]) + u32::from(high[usize::from(code >> 4)]);
+        }
+    }
+}

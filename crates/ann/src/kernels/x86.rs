@@ -1,0 +1,124 @@
+//! AVX2 and AVX-512 (F, BW, VL, DQ).
+
+use std::arch::x86_64::*;
+
+use super::{KernelSet, LANES, Tables, generic};
+
+/// Compiles the generic bodies for one instruction set.
+macro_rules! compiled_for {
+    ($module:ident, $features:literal) => {
+        mod $module {
+            use super::generic;
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn hadamard(x: &mut [f32]) {
+                generic::hadamard(x)
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn dot_bytes(q: &[f32], code: &[i8]) -> f32 {
+                generic::dot_bytes(q, code)
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
+                generic::dot_nibbles(q, code)
+            }
+        }
+    };
+}
+
+compiled_for!(avx2, "avx2,fma");
+compiled_for!(avx512, "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq");
+
+pub(super) static AVX2: KernelSet = KernelSet {
+    name: "avx2",
+    hadamard: avx2::hadamard,
+    dot_bytes: avx2::dot_bytes,
+    dot_nibbles: avx2::dot_nibbles,
+    score: score_avx2,
+};
+
+pub(super) static AVX512: KernelSet = KernelSet {
+    name: "avx512",
+    hadamard: avx512::hadamard,
+    dot_bytes: avx512::dot_bytes,
+    dot_nibbles: avx512::dot_nibbles,
+    score: score_avx512,
+};
+
+// Both kernels look up 16 bytes a 128-bit lane with one shuffle and add pairs of bytes as 16-bit numbers. `all` sums
+// the pairs as they are, `odd` only the upper bytes: the sum of the lower ones is all − 256·odd, modulo 2^16. A lane
+// sees at most 224 bytes of 255, which does not overflow.
+
+#[target_feature(enable = "avx2")]
+unsafe fn score_avx2(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
+    let nibble = _mm256_set1_epi8(15);
+    let (mut all, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+    for at in (0..codes.len()).step_by(32) {
+        // SAFETY: the caller has checked that the three slices are equally long, a multiple of 128 bytes.
+        let (code, low, high) = unsafe {
+            (
+                _mm256_loadu_si256(codes.as_ptr().add(at).cast()),
+                _mm256_loadu_si256(tables.low.as_ptr().add(at).cast()),
+                _mm256_loadu_si256(tables.high.as_ptr().add(at).cast()),
+            )
+        };
+        let low = _mm256_shuffle_epi8(low, _mm256_and_si256(code, nibble));
+        let high = _mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16::<4>(code), nibble));
+        all = _mm256_add_epi16(all, _mm256_add_epi16(low, high));
+        odd = _mm256_add_epi16(
+            odd,
+            _mm256_add_epi16(_mm256_srli_epi16::<8>(low), _mm256_srli_epi16::<8>(high)),
+        );
+    }
+    let even = _mm256_sub_epi16(all, _mm256_slli_epi16::<8>(odd));
+    let lanes = |x| {
+        let first = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(x));
+        _mm256_add_epi32(first, _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(x)))
+    };
+    interleave(lanes(even), lanes(odd), sums);
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn score_avx512(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
+    let nibble = _mm512_set1_epi8(15);
+    let (mut all, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    for at in (0..codes.len()).step_by(64) {
+        // SAFETY: as in `score_avx2`.
+        let (code, low, high) = unsafe {
+            (
+                _mm512_loadu_si512(codes.as_ptr().add(at).cast()),
+                _mm512_loadu_si512(tables.low.as_ptr().add(at).cast()),
+                _mm512_loadu_si512(tables.high.as_ptr().add(at).cast()),
+            )
+        };
+        let low = _mm512_shuffle_epi8(low, _mm512_and_si512(code, nibble));
+        let high = _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16::<4>(code), nibble));
+        all = _mm512_add_epi16(all, _mm512_add_epi16(low, high));
+        odd = _mm512_add_epi16(
+            odd,
+            _mm512_add_epi16(_mm512_srli_epi16::<8>(low), _mm512_srli_epi16::<8>(high)),
+        );
+    }
+    let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
+    let lanes = |x| {
+        let first = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(x));
+        let sum = _mm512_add_epi32(first, _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(x)));
+        _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
+    };
+    interleave(lanes(even), lanes(odd), sums)
+}
+
+/// Writes even and odd elements in turn.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn interleave(even: __m256i, odd: __m256i, sums: &mut [u32; LANES]) {
+    let (low, high) = (_mm256_unpacklo_epi32(even, odd), _mm256_unpackhi_epi32(even, odd));
+    // SAFETY: two stores of 8 numbers fill the 16.
+    unsafe {
+        let out = sums.as_mut_ptr().cast::<__m256i>();
+        _mm256_storeu_si256(out, _mm256_permute2x128_si256::<0x20>(low, high));
+        _mm256_storeu_si256(out.add(1), _mm256_permute2x128_si256::<0x31>(low, high));
+    }
+}

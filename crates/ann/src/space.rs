@@ -1,0 +1,280 @@
+//! From vectors to coordinates: shape of an index, rotated rows and queries, distances and their bounds.
+
+use crate::code::{self, Record};
+use crate::kernels::{self, Tables};
+use crate::rotation::Rotation;
+use crate::{Error, MAX_DIMENSIONS, Result};
+
+/// Distance of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Metric {
+    /// Euclidean distance.
+    L2 = 1,
+    /// Negative inner product.
+    InnerProduct = 2,
+    /// 1 − cosine of the angle.
+    Cosine = 3,
+}
+
+impl Metric {
+    /// The metric of a number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::L2, Self::InnerProduct, Self::Cosine].into_iter().find(|m| *m as u8 == number)
+    }
+}
+
+/// Relative error granted to sums in single precision, here and in the operators that rows are ordered by.
+const ROUNDING: f64 = 1e-5;
+
+/// Squared norms outside of this are not trusted to single precision: such rows and queries have no bounds.
+const TRUSTED: std::ops::Range<f64> = 1e-30..1e36;
+
+/// How an index turns vectors into coordinates.
+#[derive(Debug)]
+pub struct Space {
+    /// Distance.
+    pub metric: Metric,
+    /// Dimensions of the vectors.
+    pub dims: usize,
+    /// Coordinates: the dimensions, rounded up.
+    pub width: usize,
+    /// Coordinates that have a bit in one-bit codes.
+    pub bits: usize,
+    rotation: Rotation,
+    /// What is subtracted from rotated rows.
+    mean: Vec<f32>,
+}
+
+/// A row in the coordinates of an index.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Rotated coordinates, less the mean.
+    pub y: Vec<f32>,
+    /// Euclidean norm of what was rotated.
+    norm: f64,
+    kind: RowKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RowKind {
+    Plain,
+    /// Its distances are beyond single precision.
+    Unbounded,
+    /// It has no direction: its cosine distance is NaN, which comes last.
+    Last,
+}
+
+/// A row encoded for one list.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What is added to a score.
+    pub add: f32,
+    /// What the product with the signs is multiplied with.
+    pub scale: f32,
+    /// One bit a coordinate.
+    pub bits: Vec<u8>,
+    /// Byte code with its factors, as on a page.
+    pub record: Vec<u8>,
+}
+
+/// A query in the coordinates of an index.
+#[derive(Debug)]
+pub struct Query {
+    y: Vec<f32>,
+    /// Squared norm of `y`.
+    squared: f64,
+    /// Norm of what was rotated.
+    norm: f64,
+    /// Product with the mean, which rows do not contain.
+    offset: f64,
+    bounded: bool,
+    /// No distance to it is a number.
+    undefined: bool,
+    low: Vec<u8>,
+    high: Vec<u8>,
+    /// A score is `step * sum - bias`.
+    step: f32,
+    bias: f32,
+}
+
+/// Distance of a query to the centroid of a list.
+#[derive(Debug, Clone, Copy)]
+pub struct ListBase {
+    /// Squared distance, or the negative product.
+    pub base: f64,
+    /// Squared norm of the centroid.
+    pub squared: f64,
+}
+
+impl Space {
+    /// A space with a random rotation. The mean is zero until [`Space::set_mean`].
+    ///
+    /// # Errors
+    /// [`Error::Dimensions`] if there are none or too many.
+    pub fn new(metric: Metric, dims: usize, seed: u64) -> Result<Self> {
+        if dims == 0 || dims > MAX_DIMENSIONS {
+            return Err(Error::Dimensions { expected: MAX_DIMENSIONS, found: dims });
+        }
+        let width = dims.next_multiple_of(64);
+        let bits = width.min(8 * kernels::MOST_BYTES);
+        let (rotation, mean) = (Rotation::new(width, seed), vec![0.0; width]);
+        Ok(Self { metric, dims, width, bits, rotation, mean })
+    }
+
+    /// Sets the mean, before any row or query is made.
+    pub fn set_mean(&mut self, mean: Vec<f32>) {
+        debug_assert_eq!(mean.len(), self.width);
+        self.mean = mean;
+    }
+
+    fn rotate(&self, x: &[f32]) -> Result<(Vec<f32>, f64, bool)> {
+        if x.len() != self.dims {
+            return Err(Error::Dimensions { expected: self.dims, found: x.len() });
+        }
+        let squared: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+        let trusted = TRUSTED.contains(&squared) || squared == 0.0;
+        let mut norm = squared.sqrt();
+        let mut y = vec![0.0; self.width];
+        if self.metric == Metric::Cosine {
+            if norm > 0.0 {
+                y.iter_mut().zip(x).for_each(|(y, x)| *y = (f64::from(*x) / norm) as f32);
+                norm = 1.0;
+            }
+        } else if trusted {
+            y[..x.len()].copy_from_slice(x);
+        }
+        self.rotation.apply(&mut y);
+        Ok((y, norm, trusted))
+    }
+
+    /// A row.
+    ///
+    /// # Errors
+    /// [`Error::Dimensions`].
+    pub fn row(&self, x: &[f32]) -> Result<Row> {
+        let (mut y, norm, trusted) = self.rotate(x)?;
+        y.iter_mut().zip(&self.mean).for_each(|(y, mean)| *y -= mean);
+        let kind = match self.metric {
+            Metric::Cosine if norm == 0.0 => RowKind::Last,
+            _ if !trusted => RowKind::Unbounded,
+            _ => RowKind::Plain,
+        };
+        Ok(Row { y, norm, kind })
+    }
+
+    /// A row encoded for the list with this centroid.
+    pub fn encode(&self, row: &Row, centroid: &[f32]) -> Entry {
+        let mut residual: Vec<f32> = match row.kind {
+            RowKind::Last => vec![0.0; self.width],
+            _ => row.y.iter().zip(centroid).map(|(y, c)| y - c).collect(),
+        };
+        // A residual beyond single precision has no code.
+        if residual.iter().any(|r| !r.is_finite()) {
+            residual.fill(0.0);
+        }
+        let margin = match row.kind {
+            RowKind::Unbounded => f64::INFINITY,
+            _ => 2.0 * ROUNDING * row.norm,
+        };
+        self.encode_residual(&residual, centroid, margin, row.kind == RowKind::Last)
+    }
+
+    /// `margin`: what the residual may be wrong by already.
+    pub(crate) fn encode_residual(
+        &self,
+        residual: &[f32],
+        centroid: &[f32],
+        margin: f64,
+        last: bool,
+    ) -> Entry {
+        let record = code::encode(residual, centroid, margin);
+        let (bits, sum) = code::signs(&residual[..self.bits]);
+        let (mut squared, mut cross) = (0.0, 0.0);
+        for (r, c) in residual.iter().zip(centroid) {
+            squared += f64::from(*r) * f64::from(*r);
+            cross += f64::from(*r) * f64::from(*c);
+        }
+        let scale = if sum > 0.0 { squared / sum } else { 0.0 };
+        let (add, scale) = match self.metric {
+            _ if last => (f64::from(f32::MAX), 0.0),
+            Metric::InnerProduct => (0.0, scale),
+            Metric::L2 | Metric::Cosine => (squared + 2.0 * cross, 2.0 * scale),
+        };
+        Entry { add: add as f32, scale: scale as f32, bits, record }
+    }
+
+    /// A query.
+    ///
+    /// # Errors
+    /// [`Error::Dimensions`].
+    pub fn query(&self, x: &[f32]) -> Result<Query> {
+        let (mut y, norm, bounded) = self.rotate(x)?;
+        let mut offset = 0.0;
+        if self.metric == Metric::InnerProduct {
+            offset = y.iter().zip(&self.mean).map(|(y, m)| f64::from(*y) * f64::from(*m)).sum();
+        } else {
+            y.iter_mut().zip(&self.mean).for_each(|(y, m)| *y -= m);
+        }
+        let squared = y.iter().map(|y| f64::from(*y) * f64::from(*y)).sum();
+        let (low, high, step, bias) = code::tables(&y[..self.bits]);
+        let undefined = self.metric == Metric::Cosine && norm == 0.0;
+        Ok(Query { y, squared, norm, offset, bounded, undefined, low, high, step, bias })
+    }
+
+    /// Distance of a query to a list's centroid.
+    pub(crate) fn list_base(&self, query: &Query, centroid: Record<'_>) -> ListBase {
+        let product = f64::from(centroid.dot(&query.y));
+        let squared = f64::from(centroid.constant);
+        let base = match self.metric {
+            Metric::InnerProduct => -query.offset - product,
+            Metric::L2 | Metric::Cosine => (query.squared + squared - 2.0 * product).max(0.0),
+        };
+        ListBase { base, squared }
+    }
+
+    /// A number that is not above the distance of the query to a row, as the operator computes it.
+    pub(crate) fn lower_bound(&self, query: &Query, list: ListBase, last: bool, row: Record<'_>) -> f64 {
+        if query.undefined {
+            return f64::NAN;
+        }
+        if last {
+            return f64::INFINITY;
+        }
+        if !query.bounded || !row.error.is_finite() {
+            return f64::NEG_INFINITY;
+        }
+        let (product, error) = (f64::from(row.dot(&query.y)), f64::from(row.error));
+        let bound = match self.metric {
+            Metric::InnerProduct => {
+                let terms = query.norm * list.squared.sqrt() + list.base.abs() + product.abs();
+                let rounding = ROUNDING * terms + 1e-30;
+                list.base - product - query.norm * error - rounding
+            }
+            Metric::L2 | Metric::Cosine => {
+                let constant = f64::from(row.constant);
+                let terms = query.squared + list.squared + constant.abs() + 2.0 * product.abs();
+                let squared = list.base + constant - 2.0 * product - ROUNDING * terms;
+                let distance = squared.max(0.0).sqrt() - error - ROUNDING * query.norm;
+                if self.metric == Metric::L2 {
+                    distance * (1.0 - ROUNDING) - 1e-17
+                } else {
+                    distance.max(0.0).powi(2) / 2.0 - ROUNDING
+                }
+            }
+        };
+        if bound.is_nan() { f64::NEG_INFINITY } else { bound }
+    }
+}
+
+impl Query {
+    /// Tables of the one-bit codes.
+    pub(crate) fn tables(&self) -> Tables<'_> {
+        Tables { low: &self.low, high: &self.high }
+    }
+
+    /// What turns sums of table entries into products: `sum * step - bias`.
+    pub(crate) fn step_and_bias(&self) -> (f32, f32) {
+        (self.step, self.bias)
+    }
+}

@@ -1,0 +1,75 @@
+//! Where pages lie: PostgreSQL's buffers, or memory in tests.
+
+use crate::Result;
+
+/// Number of a page.
+pub type Block = u32;
+
+/// No page.
+pub const NO_BLOCK: Block = Block::MAX;
+
+/// Bytes of a page that are ours: PostgreSQL's 8 KB without its own header of 24 bytes.
+pub const PAYLOAD: usize = 8168;
+
+/// Pages of [`PAYLOAD`] bytes. Readers see each page as it was before or after a change, never in between.
+pub trait PageStore {
+    /// A change under way.
+    type Change<'a>: Change
+    where
+        Self: 'a;
+
+    /// Shows a page to `look`, which must be quick: writers of the page wait.
+    ///
+    /// # Errors
+    /// When there is no such page, and those of `look`.
+    fn read<R>(&self, block: Block, look: impl FnOnce(&[u8]) -> Result<R>) -> Result<R>;
+
+    /// Asks that a page be brought nearer, for a read soon.
+    fn prefetch(&self, _block: Block) {}
+
+    /// Begins a change.
+    fn change(&self) -> Self::Change<'_>;
+
+    /// Adds a page while the index is built and nobody else sees it.
+    ///
+    /// # Errors
+    /// When the store is full.
+    fn append(&self, page: &[u8]) -> Result<Block>;
+
+    /// Called in every loop: lets a cancel through.
+    ///
+    /// # Errors
+    /// When the work must stop.
+    fn check(&self) -> Result<()>;
+}
+
+/// Pages locked and changed together: after a crash all of the change is there, or none. Dropping it undoes it.
+pub trait Change {
+    /// Most pages of one change.
+    const MOST: usize = 4;
+
+    /// Locks a page until the end of the change and returns its place in it. Everybody locks in the order: a list's
+    /// first page, its other pages from first to last, a page of codes, pages of the directory in their order.
+    ///
+    /// # Errors
+    /// When there is no such page.
+    fn lock(&mut self, block: Block) -> Result<usize>;
+
+    /// Adds a page of zeros: its place in the change and its number.
+    ///
+    /// # Errors
+    /// When the store is full.
+    fn add(&mut self) -> Result<(usize, Block)>;
+
+    /// The page as it is in the change.
+    fn page(&self, place: usize) -> &[u8];
+
+    /// The page, to be changed.
+    fn page_mut(&mut self, place: usize) -> &mut [u8];
+
+    /// Makes the change last, and unlocks.
+    ///
+    /// # Errors
+    /// When the store fails; then nothing has changed.
+    fn commit(self) -> Result<()>;
+}

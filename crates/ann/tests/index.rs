@@ -1,0 +1,204 @@
+//! The index as a whole: every row once, true bounds, recall, changes, failures, damage.
+
+mod common;
+
+use common::{Index, Numbers, clustered, distance, recall};
+use pg_answer_ann::insert::insert;
+use pg_answer_ann::vacuum::{remove, sizes};
+use pg_answer_ann::{Error, Metric};
+use proptest::prelude::*;
+
+const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
+
+/// Ids of all rows that a search returns, in order of their numbers.
+fn all_rows(index: &Index, query: &[f32]) -> Vec<u64> {
+    let mut rows: Vec<u64> = index.found(query, Some(1), usize::MAX).iter().map(|found| found.row).collect();
+    rows.sort_unstable();
+    rows
+}
+
+#[test]
+fn every_row_comes_back_once_with_a_true_bound() {
+    for metric in METRICS {
+        for (dims, n, lists) in
+            [(1, 300, 3), (3, 500, 1), (64, 1500, 7), (100, 2000, 9), (385, 400, 2), (2100, 200, 3)]
+        {
+            let rows = clustered(n, dims, 5, 3);
+            let index = Index::build(metric, &rows, dims, lists);
+            for query in clustered(3, dims, 5, 4) {
+                let found = index.found(&query, Some(1), usize::MAX);
+                for found in &found {
+                    let exact = distance(metric, &query, &rows[found.row as usize]);
+                    assert!(found.bound <= exact, "{metric:?} {dims}: {} > {exact}", found.bound);
+                }
+                let mut ids: Vec<u64> = found.iter().map(|found| found.row).collect();
+                ids.sort_unstable();
+                assert!(ids.into_iter().eq(0..n as u64), "{metric:?} {dims}");
+            }
+        }
+    }
+}
+
+#[test]
+fn widest_vectors_have_an_index() {
+    let rows = clustered(40, 16_000, 3, 1);
+    let index = Index::build(Metric::Cosine, &rows, 16_000, 2);
+    assert_eq!(recall(&index, &rows, &rows[..3], None, 5), 1.0);
+}
+
+#[test]
+fn recall_is_high() {
+    for metric in METRICS {
+        let rows = clustered(6000, 96, 60, 11);
+        let index = Index::build(metric, &rows, 96, 24);
+        let queries = clustered(40, 96, 60, 11);
+        let recall = recall(&index, &rows, &queries, None, 10);
+        // The largest products are those of long rows, which clusters of near rows do not gather.
+        let floor = if metric == Metric::InnerProduct { 0.9 } else { 0.95 };
+        assert!(recall >= floor, "{metric:?}: {recall}");
+    }
+}
+
+#[test]
+fn one_value_many_times() {
+    let mut rows = vec![vec![0.5; 32]; 3000];
+    rows.push(vec![-0.5; 32]);
+    let index = Index::build(Metric::L2, &rows, 32, 8);
+    assert_eq!(all_rows(&index, &[0.25; 32]).len(), 3001);
+    assert_eq!(recall(&index, &rows, &[vec![-0.5; 32]], Some(1), 1), 1.0);
+}
+
+#[test]
+fn extreme_vectors_come_back_too() {
+    let mut rows = clustered(50, 16, 3, 5);
+    rows.extend([vec![0.0; 16], vec![3e38; 16], vec![1e-30; 16], vec![-3e38; 16], vec![1e-44; 16]]);
+    for metric in METRICS {
+        let index = Index::build(metric, &rows, 16, 1);
+        for query in [&rows[0], &rows[50], &rows[51], &rows[52], &vec![1e19; 16]] {
+            assert_eq!(all_rows(&index, query).len(), rows.len(), "{metric:?}");
+            for found in index.found(query, None, usize::MAX) {
+                let exact = distance(metric, query, &rows[found.row as usize]);
+                let undefined = exact.is_nan() || found.bound.is_nan();
+                assert!(undefined || found.bound <= exact, "{metric:?}: {} > {exact}", found.bound);
+            }
+        }
+        // Under cosine, what has no direction comes last.
+        if metric == Metric::Cosine {
+            assert_eq!(index.found(&rows[0], None, usize::MAX).last().unwrap().row, 50);
+        }
+    }
+}
+
+#[test]
+fn an_index_of_nothing_grows() {
+    let rows = clustered(3000, 48, 10, 9);
+    for metric in METRICS {
+        let index = Index::build(metric, &[], 48, 1);
+        assert!(all_rows(&index, &rows[0]).is_empty());
+        for (id, row) in rows.iter().enumerate() {
+            insert(&index.store, &index.meta, &index.space, id as u64, row).unwrap();
+        }
+        assert!(all_rows(&index, &rows[0]).into_iter().eq(0..3000));
+        let recall = recall(&index, &rows, &clustered(20, 48, 10, 9), None, 10);
+        assert!(recall >= 0.95, "{metric:?}: {recall}");
+    }
+}
+
+#[test]
+fn deleted_entries_are_used_again() {
+    let rows = clustered(4000, 64, 10, 2);
+    let index = Index::build(Metric::L2, &rows, 64, 6);
+    let pages = index.store.len();
+    for round in 0..5u64 {
+        let dead = |row: u64| row % 2 == round % 2;
+        let removed = remove(&index.store, &index.meta, &index.space, dead).unwrap();
+        assert_eq!((removed.kept, removed.removed), (2000, 2000));
+        assert_eq!(all_rows(&index, &rows[0]).len(), 2000);
+        for (id, row) in rows.iter().enumerate().filter(|(id, _)| dead(*id as u64)) {
+            insert(&index.store, &index.meta, &index.space, id as u64, row).unwrap();
+        }
+        assert!(all_rows(&index, &rows[0]).into_iter().eq(0..4000));
+    }
+    // The first page of a list is filled before the holes of others are.
+    assert!(index.store.len() <= pages + pages / 5, "{} pages, {pages} before", index.store.len());
+    assert_eq!(sizes(&index.store, &index.meta, &index.space).unwrap().rows, 4000);
+}
+
+/// A failure between two changes loses no row and invents none.
+#[test]
+fn a_failure_leaves_a_whole_index() {
+    let rows = clustered(600, 64, 4, 6);
+    for fail_after in 0..40 {
+        let index = Index::build(Metric::Cosine, &rows[..300], 64, 2);
+        index.store.fail_after(Some(fail_after));
+        let mut inserted: Vec<u64> = (0..300).collect();
+        for (id, row) in rows.iter().enumerate().skip(300) {
+            match insert(&index.store, &index.meta, &index.space, id as u64, row) {
+                Ok(_) => inserted.push(id as u64),
+                Err(error) => assert!(matches!(error, Error::Store(_)), "{error}"),
+            }
+        }
+        index.store.fail_after(None);
+        assert_eq!(all_rows(&index, &rows[0]), inserted);
+        index.store.fail_after(Some(fail_after % 5));
+        let _ = remove(&index.store, &index.meta, &index.space, |row| row < 100);
+        index.store.fail_after(None);
+        remove(&index.store, &index.meta, &index.space, |row| row < 100).unwrap();
+        assert!(all_rows(&index, &rows[0]).into_iter().eq(inserted.into_iter().filter(|row| *row >= 100)));
+    }
+}
+
+/// Whatever is on the pages, nothing panics and everything ends.
+#[test]
+fn damaged_pages_are_errors() {
+    let rows = clustered(700, 64, 4, 6);
+    let mut numbers = Numbers::new(8);
+    let mut errors = 0;
+    for _ in 0..400 {
+        let index = Index::build(Metric::L2, &rows[..400], 64, 3);
+        for _ in 0..1 + numbers.below(4) {
+            let block = numbers.below(index.store.len()) as u32;
+            // Headers are small, and matter most.
+            let reach = if numbers.below(2) == 0 { 64 } else { 8168 };
+            let (at, value) = (numbers.below(reach), numbers.below(256) as u8);
+            index.store.damage(block, |page| page[at] = value);
+        }
+        let outcome = (|| {
+            let meta = pg_answer_ann::meta::Meta::read(&index.store)?;
+            let space = meta.space(&index.store)?;
+            let effort = pg_answer_ann::search::Effort { recall: 0.95, probes: Some(1) };
+            if meta.dims == 64 {
+                let mut search =
+                    pg_answer_ann::search::Search::new(&index.store, &meta, &space, &rows[0], effort)?;
+                while search.next(&index.store, &space)?.is_some() {}
+                insert(&index.store, &meta, &space, 5, &rows[500])?;
+            }
+            remove(&index.store, &meta, &space, |row| row % 3 == 0)?;
+            sizes(&index.store, &meta, &space)
+        })();
+        errors += usize::from(outcome.is_err());
+    }
+    assert!(errors > 20, "{errors}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+
+    /// Insertions and removals in any order leave what a set would hold.
+    #[test]
+    fn like_a_set(steps in prop::collection::vec((any::<bool>(), 0u64..400), 1..600), lists in 1usize..5) {
+        let rows = clustered(400, 20, 4, 12);
+        let index = Index::build(Metric::L2, &rows[..50], 20, lists);
+        let mut present: std::collections::BTreeSet<u64> = (0..50).collect();
+        for (add, id) in steps {
+            if add && present.insert(id) {
+                insert(&index.store, &index.meta, &index.space, id, &rows[id as usize]).unwrap();
+            } else if !add {
+                let range = id..id + 20;
+                remove(&index.store, &index.meta, &index.space, |row| range.contains(&row)).unwrap();
+                present.retain(|row| !range.contains(row));
+            }
+        }
+        prop_assert!(all_rows(&index, &rows[0]).into_iter().eq(present));
+    }
+}

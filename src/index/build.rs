@@ -1,0 +1,218 @@
+//! `ambuild`: a sample of the table is clustered, then one pass over the table encodes its rows.
+
+use pg_answer_ann::Metric;
+use pg_answer_ann::build::{Builder, Plan, Trainer};
+use pgrx::pg_sys::{self, Datum, IndexBuildResult, IndexInfo, ItemPointer, Relation};
+use pgrx::{PgSqlErrorCode, check_for_interrupts};
+
+use super::opclass::OpClass;
+use super::pages::Pages;
+use super::{options, row_id};
+use crate::error::{OrRaise, Report};
+
+/// Blocks of the table that tell how many rows a block has.
+const FIRST_BLOCKS: u32 = 64;
+
+const SAMPLE: i64 = 2;
+const TRAIN: i64 = 3;
+const LOAD: i64 = 4;
+const WRITE: i64 = 5;
+
+/// `ambuildphasename`.
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn phase_name(phase: i64) -> *mut core::ffi::c_char {
+    let name = match phase {
+        1 => c"initializing",
+        SAMPLE => c"sampling rows",
+        TRAIN => c"clustering the sample",
+        LOAD => c"encoding rows",
+        WRITE => c"writing lists",
+        _ => return std::ptr::null_mut(),
+    };
+    name.as_ptr().cast_mut()
+}
+
+fn report_phase(phase: i64) {
+    // SAFETY: a plain call; the parameter is one of a running CREATE INDEX.
+    unsafe { pg_sys::pgstat_progress_update_param(pg_sys::PROGRESS_CREATEIDX_SUBPHASE as i32, phase) }
+}
+
+/// A table and the index that is built on it.
+struct Source {
+    heap: Relation,
+    index: Relation,
+    info: *mut IndexInfo,
+    class: OpClass,
+}
+
+/// Takes rows of the table.
+type Take<'a> = dyn FnMut(u64, &[f32]) -> pg_answer_ann::Result<()> + 'a;
+
+struct Callback<'a> {
+    class: OpClass,
+    take: &'a mut Take<'a>,
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn take_row(
+    _index: Relation,
+    row: ItemPointer,
+    values: *mut Datum,
+    nulls: *mut bool,
+    _alive: bool,
+    state: *mut core::ffi::c_void,
+) {
+    // SAFETY: PostgreSQL passes what `Source::scan` gave it, and the values of a row.
+    unsafe {
+        if !*nulls {
+            let callback = &mut *state.cast::<Callback<'_>>();
+            callback.class.with(*values, |x| (callback.take)(row_id(*row), x));
+        }
+    }
+}
+
+impl Source {
+    /// Shows all rows of some blocks of the table that belong into the index; returns how many rows were read.
+    ///
+    /// # Safety
+    /// The relations are open.
+    unsafe fn scan<'a>(&self, blocks: std::ops::Range<u32>, progress: bool, take: &'a mut Take<'a>) -> f64 {
+        let mut callback = Callback { class: self.class, take };
+        // SAFETY: the caller vouches for the relations; the callback outlives the call.
+        unsafe {
+            let scan = (*(*self.heap).rd_tableam).index_build_range_scan.expect("a table can be indexed");
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                scan(
+                    self.heap,
+                    self.index,
+                    self.info,
+                    false,
+                    false,
+                    progress,
+                    blocks.start,
+                    blocks.end - blocks.start,
+                    Some(take_row),
+                    (&raw mut callback).cast(),
+                    std::ptr::null_mut(),
+                )
+            })
+        }
+    }
+
+    fn blocks(&self) -> u32 {
+        // SAFETY: the relation is open.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.heap, pg_sys::ForkNumber::MAIN_FORKNUM) }
+    }
+
+    /// Adds the rows of about `wanted` random blocks to a trainer, until it has `rows`.
+    unsafe fn sample(&self, wanted: u32, rows: usize, seed: u32, trainer: &mut Trainer) -> u32 {
+        let mut sampler = pg_sys::BlockSamplerData::default();
+        let mut seen = 0;
+        // SAFETY: the sampler is initialised before it is used; the relations are open.
+        unsafe {
+            pg_sys::BlockSampler_Init(&raw mut sampler, self.blocks(), wanted as i32, seed);
+            while trainer.len() < rows && pg_sys::BlockSampler_HasMore(&raw mut sampler) {
+                check_for_interrupts!();
+                let block = pg_sys::BlockSampler_Next(&raw mut sampler);
+                self.scan(block..block + 1, false, &mut |_, x| trainer.push(x));
+                seen += 1;
+            }
+        }
+        seen
+    }
+}
+
+/// `ambuild`.
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn build(
+    heap: Relation,
+    index: Relation,
+    info: *mut IndexInfo,
+) -> *mut IndexBuildResult {
+    // SAFETY: PostgreSQL passes an open table and an open, empty index.
+    unsafe {
+        let source = Source { heap, index, info, class: OpClass::of(index) };
+        let (dims, metric) = (dimensions(index), source.class.metric);
+        let memory = usize::try_from(pg_sys::maintenance_work_mem).unwrap_or(0) * 1024;
+        let seed = u64::from(rand_seed());
+        let new_trainer = || Trainer::new(metric, dims, seed).or_raise();
+
+        report_phase(SAMPLE);
+        let mut trainer = new_trainer();
+        let seen = source.sample(FIRST_BLOCKS, usize::MAX, seed as u32, &mut trainer);
+        let rows = trainer.len() as f64 / f64::from(seen.max(1)) * f64::from(source.blocks());
+        let mut plan = Plan::new(rows, dims, memory);
+        if let Some(lists) = options::lists(index) {
+            plan.lists = lists;
+            plan.sample = plan.sample.max(lists);
+        }
+        if trainer.len() < plan.sample && seen < source.blocks() {
+            let wanted = 1.2 * plan.sample as f64 / rows.max(1.0) * f64::from(source.blocks());
+            trainer = new_trainer();
+            let wanted = (wanted as u32).clamp(FIRST_BLOCKS, i32::MAX as u32);
+            source.sample(wanted, plan.sample, seed as u32, &mut trainer);
+        }
+
+        report_phase(TRAIN);
+        let check = || {
+            check_for_interrupts!();
+            Ok(())
+        };
+        let trained = trainer.train(plan, rows, check).or_raise();
+
+        report_phase(LOAD);
+        let pages = Pages::new(index);
+        let mut builder = Builder::new(&pages, trained, seed).or_raise();
+        let mut done: i64 = 0;
+        let heap_tuples = source.scan(0..pg_sys::InvalidBlockNumber, true, &mut |row, x| {
+            done += 1;
+            if done % 1024 == 0 {
+                let counter = pg_sys::PROGRESS_CREATEIDX_TUPLES_DONE as i32;
+                pg_sys::pgstat_progress_update_param(counter, done);
+            }
+            builder.add(row, x)
+        });
+
+        report_phase(WRITE);
+        let index_tuples = builder.finish().or_raise() as f64;
+        pages.log_all();
+        let result = pg_sys::palloc0(size_of::<IndexBuildResult>()).cast::<IndexBuildResult>();
+        *result = IndexBuildResult { heap_tuples, index_tuples };
+        result
+    }
+}
+
+/// `ambuildempty`: the index of an unlogged table as it is after a crash.
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn build_empty(index: Relation) {
+    // SAFETY: PostgreSQL passes an open index without an init fork.
+    unsafe {
+        let pages = Pages::init_fork(index);
+        let seed = u64::from(rand_seed());
+        write_empty(&pages, OpClass::of(index).metric, dimensions(index), seed).or_raise();
+        pages.log_all();
+    }
+}
+
+fn write_empty(pages: &Pages, metric: Metric, dims: usize, seed: u64) -> pg_answer_ann::Result<u64> {
+    let trained = Trainer::new(metric, dims, seed)?.train(Plan { lists: 1, sample: 0 }, 0.0, || Ok(()))?;
+    Builder::new(pages, trained, seed)?.finish()
+}
+
+/// A seed for the rotation, different for each build.
+fn rand_seed() -> u32 {
+    // SAFETY: a plain call; never fails by contract, and another seed would do no harm.
+    unsafe { pg_sys::GetCurrentTimestamp() as u32 ^ pg_sys::MyProcPid as u32 }
+}
+
+/// Dimensions of the indexed column or expression.
+unsafe fn dimensions(index: Relation) -> usize {
+    // SAFETY: an index has at least one column.
+    let typmod = unsafe { pgrx::PgTupleDesc::from_pg_unchecked((*index).rd_att).get(0).map(|a| a.atttypmod) };
+    match typmod.map(usize::try_from) {
+        Some(Ok(dims)) if dims > 0 => dims,
+        _ => Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "column does not have dimensions")
+            .hint("Declare it as vector(n), or index an expression that ends in ::vector(n).")
+            .raise(),
+    }
+}

@@ -1,0 +1,33 @@
+//! `aminsert`.
+
+use pg_answer_ann::insert::insert as insert_row;
+use pgrx::pg_sys::{Datum, IndexInfo, IndexUniqueCheck, ItemPointer, Relation};
+
+use super::opclass::OpClass;
+use super::pages::Pages;
+use super::{row_id, space};
+
+/// Adds a row. NULL is not indexed.
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn insert(
+    index: Relation,
+    values: *mut Datum,
+    nulls: *mut bool,
+    row: ItemPointer,
+    _table: Relation,
+    _unique: IndexUniqueCheck::Type,
+    _unchanged: bool,
+    _info: *mut IndexInfo,
+) -> bool {
+    // SAFETY: PostgreSQL passes an open index, one value and one flag a column, and the row's place.
+    unsafe {
+        if *nulls {
+            return false;
+        }
+        let pages = Pages::new(index);
+        let (meta, space) = space::of(index, &pages);
+        OpClass::of(index).with(*values, |x| insert_row(&pages, &meta, &space, row_id(*row), x));
+    }
+    // Nothing is unique here.
+    false
+}

@@ -1,0 +1,233 @@
+//! Pages of the index: PostgreSQL's buffers, changed under generic WAL.
+
+use pg_answer_ann::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
+use pg_answer_ann::{Error, Result};
+use pgrx::pg_sys::{self, Buffer, ForkNumber, Page, Relation};
+
+const PAGE: usize = pg_sys::BLCKSZ as usize;
+/// Where our bytes begin: behind PostgreSQL's page header.
+const START: usize = PAGE - PAYLOAD;
+const _: () = assert!(PAGE == 8192, "pg_answer_ann lays out pages of 8 KB");
+
+/// The pages of one fork of an open index.
+#[derive(Clone, Copy)]
+pub struct Pages {
+    index: Relation,
+    fork: ForkNumber::Type,
+}
+
+impl Pages {
+    /// The main fork.
+    ///
+    /// # Safety
+    /// The index stays open and locked while the pages are used.
+    pub unsafe fn new(index: Relation) -> Self {
+        Self { index, fork: ForkNumber::MAIN_FORKNUM }
+    }
+
+    /// The fork that an unlogged index begins from after a crash.
+    ///
+    /// # Safety
+    /// As [`Self::new`].
+    pub unsafe fn init_fork(index: Relation) -> Self {
+        Self { index, fork: ForkNumber::INIT_FORKNUM }
+    }
+
+    /// Number of pages.
+    pub fn len(&self) -> Block {
+        // SAFETY: `new` vouches for the relation.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.index, self.fork) }
+    }
+
+    /// Writes all pages to the WAL: a build does not log them one by one.
+    pub fn log_all(&self) {
+        // SAFETY: as above; nobody else sees the index yet.
+        unsafe {
+            let logged = (*(*self.index).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
+            let wal = pg_sys::wal_level >= pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32;
+            if logged && wal || self.fork == ForkNumber::INIT_FORKNUM {
+                pg_sys::log_newpage_range(self.index, self.fork, 0, self.len(), true);
+            }
+        }
+    }
+
+    /// Reads and locks a page. Number [`NO_BLOCK`] means a new one to PostgreSQL.
+    fn locked(&self, block: Block, mode: u32) -> Buffer {
+        // SAFETY: `new` vouches for the relation; a page that is not there is an ERROR.
+        unsafe {
+            let normal = pg_sys::ReadBufferMode::RBM_NORMAL;
+            let buffer =
+                pg_sys::ReadBufferExtended(self.index, self.fork, block, normal, std::ptr::null_mut());
+            pg_sys::LockBuffer(buffer, mode as i32);
+            buffer
+        }
+    }
+
+    fn existing(&self, block: Block, mode: u32) -> Result<Buffer> {
+        match block {
+            NO_BLOCK => Err(Error::Corrupt { block, what: "a page leads nowhere".to_owned() }),
+            _ => Ok(self.locked(block, mode)),
+        }
+    }
+}
+
+/// The bytes of a page that are ours.
+///
+/// # Safety
+/// The page stays locked during `'a`.
+unsafe fn payload<'a>(page: Page) -> &'a [u8] {
+    // SAFETY: a page has 8 KB.
+    unsafe { std::slice::from_raw_parts(page.cast::<u8>().add(START), PAYLOAD) }
+}
+
+/// Makes an empty page without the hole that generic WAL would leave out.
+///
+/// # Safety
+/// The page is locked for writing.
+unsafe fn init(page: Page) {
+    // SAFETY: a page has 8 KB and begins with its header.
+    unsafe {
+        pg_sys::PageInit(page, PAGE, 0);
+        let header = page.cast::<pg_sys::PageHeaderData>();
+        (*header).pd_lower = PAGE as u16;
+        (*header).pd_upper = PAGE as u16;
+    }
+}
+
+impl PageStore for Pages {
+    type Change<'a> = BufferChange;
+
+    fn read<R>(&self, block: Block, look: impl FnOnce(&[u8]) -> Result<R>) -> Result<R> {
+        let buffer = self.existing(block, pg_sys::BUFFER_LOCK_SHARE)?;
+        // SAFETY: the buffer is locked until the end of the block. Should `look` panic, the transaction's end
+        // releases it.
+        unsafe {
+            let result = look(payload(pg_sys::BufferGetPage(buffer)));
+            pg_sys::UnlockReleaseBuffer(buffer);
+            result
+        }
+    }
+
+    fn prefetch(&self, block: Block) {
+        if block != NO_BLOCK {
+            // SAFETY: `new` vouches for the relation.
+            unsafe { pg_sys::PrefetchBuffer(self.index, self.fork, block) };
+        }
+    }
+
+    fn change(&self) -> BufferChange {
+        BufferChange { pages: *self, xlog: std::ptr::null_mut(), locked: Vec::new() }
+    }
+
+    fn append(&self, bytes: &[u8]) -> Result<Block> {
+        let buffer = self.locked(NO_BLOCK, pg_sys::BUFFER_LOCK_EXCLUSIVE);
+        // SAFETY: the buffer is new, pinned and locked; `bytes` has the length that a page has room for.
+        unsafe {
+            let page = pg_sys::BufferGetPage(buffer);
+            init(page);
+            let room = std::slice::from_raw_parts_mut(page.cast::<u8>().add(START), PAYLOAD);
+            room.copy_from_slice(bytes);
+            pg_sys::MarkBufferDirty(buffer);
+            let block = pg_sys::BufferGetBlockNumber(buffer);
+            pg_sys::UnlockReleaseBuffer(buffer);
+            Ok(block)
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        pgrx::check_for_interrupts!();
+        Ok(())
+    }
+}
+
+/// Locked buffers, changed together by one WAL record.
+pub struct BufferChange {
+    pages: Pages,
+    xlog: *mut pg_sys::GenericXLogState,
+    /// The buffers, and once they are to be changed, the copies that generic WAL works on.
+    locked: Vec<(Buffer, Page)>,
+}
+
+impl BufferChange {
+    fn register(&mut self, place: usize, flags: u32) -> Page {
+        // SAFETY: the buffer is locked for writing.
+        unsafe {
+            if self.xlog.is_null() {
+                self.xlog = pg_sys::GenericXLogStart(self.pages.index);
+            }
+            let (buffer, image) = &mut self.locked[place];
+            if image.is_null() {
+                *image = pg_sys::GenericXLogRegisterBuffer(self.xlog, *buffer, flags as i32);
+            }
+            *image
+        }
+    }
+
+    fn release(&mut self) {
+        for (buffer, _) in self.locked.drain(..) {
+            // SAFETY: pinned and locked by this change.
+            unsafe { pg_sys::UnlockReleaseBuffer(buffer) };
+        }
+    }
+}
+
+impl Change for BufferChange {
+    fn lock(&mut self, block: Block) -> Result<usize> {
+        let buffer = self.pages.existing(block, pg_sys::BUFFER_LOCK_EXCLUSIVE)?;
+        self.locked.push((buffer, std::ptr::null_mut()));
+        Ok(self.locked.len() - 1)
+    }
+
+    fn add(&mut self) -> Result<(usize, Block)> {
+        let Pages { index, .. } = self.pages;
+        // SAFETY: the relation is open; the lock is what extending an index needs.
+        let block = unsafe {
+            pg_sys::LockRelationForExtension(index, pg_sys::ExclusiveLock as i32);
+            let buffer = self.pages.locked(NO_BLOCK, pg_sys::BUFFER_LOCK_EXCLUSIVE);
+            pg_sys::UnlockRelationForExtension(index, pg_sys::ExclusiveLock as i32);
+            self.locked.push((buffer, std::ptr::null_mut()));
+            pg_sys::BufferGetBlockNumber(buffer)
+        };
+        let place = self.locked.len() - 1;
+        let page = self.register(place, pg_sys::GENERIC_XLOG_FULL_IMAGE);
+        // SAFETY: the image belongs to this change.
+        unsafe { init(page) };
+        Ok((place, block))
+    }
+
+    fn page(&self, place: usize) -> &[u8] {
+        let (buffer, image) = self.locked[place];
+        // SAFETY: the buffer is locked until the change ends, and so is its image valid.
+        unsafe { payload(if image.is_null() { pg_sys::BufferGetPage(buffer) } else { image }) }
+    }
+
+    fn page_mut(&mut self, place: usize) -> &mut [u8] {
+        let page = self.register(place, 0);
+        // SAFETY: the image has 8 KB and belongs to this change.
+        unsafe { std::slice::from_raw_parts_mut(page.cast::<u8>().add(START), PAYLOAD) }
+    }
+
+    fn commit(mut self) -> Result<()> {
+        if !self.xlog.is_null() {
+            // SAFETY: started by this change, all its buffers are locked.
+            unsafe { pg_sys::GenericXLogFinish(self.xlog) };
+            self.xlog = std::ptr::null_mut();
+        }
+        self.release();
+        Ok(())
+    }
+}
+
+impl Drop for BufferChange {
+    fn drop(&mut self) {
+        // After an ERROR the server has reset its counts of locks, and the transaction's end releases them.
+        if std::thread::panicking() {
+            return;
+        }
+        if !self.xlog.is_null() {
+            // SAFETY: started by this change and not finished.
+            unsafe { pg_sys::GenericXLogAbort(self.xlog) };
+        }
+        self.release();
+    }
+}

@@ -1,0 +1,66 @@
+//! `ambulkdelete` and `amvacuumcleanup`.
+
+use pg_answer_ann::vacuum::{Removed, remove};
+use pgrx::pg_sys::{self, IndexBulkDeleteCallback, IndexBulkDeleteResult, IndexVacuumInfo};
+
+use super::pages::Pages;
+use super::{item_pointer, space};
+use crate::error::OrRaise;
+
+/// Removes the rows that the callback calls dead, or counts all if it calls none so.
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn bulk_delete(
+    info: *mut IndexVacuumInfo,
+    stats: *mut IndexBulkDeleteResult,
+    callback: IndexBulkDeleteCallback,
+    state: *mut core::ffi::c_void,
+) -> *mut IndexBulkDeleteResult {
+    // SAFETY: PostgreSQL passes an open index, the statistics of the last call or null, and a callback with its state.
+    unsafe {
+        let pages = Pages::new((*info).index);
+        let (meta, space) = space::of((*info).index, &pages);
+        let Some(callback) = callback else { return stats };
+        let removed = remove(&pages, &meta, &space, |row| {
+            let mut pointer = item_pointer(row);
+            pg_sys::ffi::pg_guard_ffi_boundary(|| callback(&raw mut pointer, state))
+        })
+        .or_raise();
+        report(&pages, stats, removed)
+    }
+}
+
+/// After the last removal; the rows are counted if there was none.
+#[pgrx::pg_guard]
+pub unsafe extern "C-unwind" fn cleanup(
+    info: *mut IndexVacuumInfo,
+    stats: *mut IndexBulkDeleteResult,
+) -> *mut IndexBulkDeleteResult {
+    // SAFETY: as above.
+    unsafe {
+        if (*info).analyze_only || !stats.is_null() {
+            return stats;
+        }
+        let pages = Pages::new((*info).index);
+        let (meta, space) = space::of((*info).index, &pages);
+        let counted = remove(&pages, &meta, &space, |_| false).or_raise();
+        report(&pages, stats, counted)
+    }
+}
+
+unsafe fn report(
+    pages: &Pages,
+    stats: *mut IndexBulkDeleteResult,
+    removed: Removed,
+) -> *mut IndexBulkDeleteResult {
+    // SAFETY: a new result is zeroed memory in the current context; another is the caller's.
+    unsafe {
+        let stats = match stats.is_null() {
+            true => pg_sys::palloc0(size_of::<IndexBulkDeleteResult>()).cast::<IndexBulkDeleteResult>(),
+            false => stats,
+        };
+        (*stats).num_pages = pages.len();
+        (*stats).num_index_tuples = removed.kept as f64;
+        (*stats).tuples_removed += removed.removed as f64;
+        stats
+    }
+}

@@ -1,0 +1,219 @@
+//! The index `ann` under crashes, on a standby, with several sessions, and when it is cancelled or damaged.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use pg_answer_tests::{Cluster, Options};
+use postgres::{Client, GenericClient};
+
+use crate::{error_of, expect_code, one};
+
+/// Makes the table `t(id, v)` with an index of each distance and `rows` rows.
+fn table(client: &mut impl GenericClient, rows: i32) -> Result<()> {
+    client.batch_execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v vector(32));
+         CREATE FUNCTION vector_of(i int) RETURNS vector(32) LANGUAGE sql IMMUTABLE RETURN
+             (SELECT array_agg(sin(i * 0.37 + j * j * 1.7) + cos(i * j * 0.11)) FROM generate_series(1, 32) j)::real[]::vector;",
+    )?;
+    client.execute("INSERT INTO t SELECT i, vector_of(i) FROM generate_series(1, $1) i", &[&rows])?;
+    client.batch_execute(
+        "CREATE INDEX t_l2 ON t USING ann (v vector_l2_ops);
+         CREATE INDEX t_cosine ON t USING ann (v vector_cosine_ops);
+         ANALYZE t",
+    )?;
+    Ok(())
+}
+
+const BY_INDEX: &str = "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off";
+
+/// Fails unless a scan of the index returns what the table holds, each row once, and finds near rows.
+fn expect_whole(client: &mut Client) -> Result<()> {
+    client.batch_execute("RESET ALL")?;
+    let sum = "SELECT count(*) || ' ' || count(DISTINCT id) || ' ' || coalesce(sum(id), 0) FROM";
+    let table: String = one(client, &format!("{sum} t"))?;
+    client.batch_execute(BY_INDEX)?;
+    for operator in ["<->", "<=>"] {
+        let scan = format!("{sum} (SELECT id FROM t ORDER BY v {operator} vector_of(1000000) OFFSET 0) AS x");
+        let index: String = one(client, &scan)?;
+        ensure!(index == table, "the index has {index}, the table {table}");
+        let missed: i64 = one(
+            client,
+            &format!(
+                "SELECT count(*) FROM (SELECT * FROM t ORDER BY id LIMIT 100) AS q
+                 WHERE q.v <> (SELECT v FROM t ORDER BY t.v {operator} q.v LIMIT 1)"
+            ),
+        )?;
+        ensure!(missed <= 5, "{missed} of 100 rows do not find themselves by {operator}");
+    }
+    Ok(())
+}
+
+fn cluster_with_table(options: Options, rows: i32) -> Result<(Cluster, String)> {
+    let cluster = options.start()?;
+    let database = cluster.create_database("index")?;
+    table(&mut cluster.client(&database)?, rows)?;
+    Ok((cluster, database))
+}
+
+/// Runs statements until the server dies or `stop`.
+fn work(mut client: Client, statements: &[String]) -> Result<()> {
+    for statement in statements {
+        client.batch_execute(statement)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn survives_kills_during_changes() -> Result<()> {
+    let (mut cluster, database) = cluster_with_table(Options::default().crash_safe(), 2000)?;
+    for round in 0..6 {
+        let mut next: i32 = one(&mut cluster.client(&database)?, "SELECT max(id) + 1 FROM t")?;
+        let mut statements = Vec::new();
+        for i in 0..400 {
+            statements.push(match i % 20 {
+                7 => format!("DELETE FROM t WHERE id % 17 = {}", (round + i) % 17),
+                9 => "VACUUM t".to_owned(),
+                13 => "REINDEX INDEX t_cosine".to_owned(),
+                _ => format!(
+                    "INSERT INTO t SELECT i, vector_of(i) FROM generate_series({next}, {next} + 19) i"
+                ),
+            });
+            next += 20;
+        }
+        let client = cluster.client(&database)?;
+        let worker = std::thread::spawn(move || work(client, &statements));
+        std::thread::sleep(Duration::from_millis(60 + 130 * round as u64));
+        cluster.kill()?;
+        // The worker's session has died, or it was done before.
+        let _ = worker.join().map_err(|_| anyhow::anyhow!("the worker panicked"))?;
+        cluster.start()?;
+        expect_whole(&mut cluster.client(&database)?).with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn unlogged_index_is_empty_after_a_crash() -> Result<()> {
+    let (mut cluster, database) = cluster_with_table(Options::default().crash_safe(), 10)?;
+    let mut client = cluster.client(&database)?;
+    client.batch_execute("ALTER TABLE t SET UNLOGGED; CHECKPOINT")?;
+    drop(client);
+    cluster.kill()?;
+    cluster.start()?;
+    let mut client = cluster.client(&database)?;
+    ensure!(one::<i64>(&mut client, "SELECT count(*) FROM t")? == 0);
+    client.batch_execute("INSERT INTO t SELECT i, vector_of(i) FROM generate_series(1, 500) i")?;
+    expect_whole(&mut client)
+}
+
+/// The standby replays with the server's own comparison of every page that a WAL record changes.
+#[test]
+fn standby_gives_the_same_rows() -> Result<()> {
+    let options = Options::default().setting("wal_consistency_checking = 'all'");
+    let (cluster, database) = cluster_with_table(options, 1500)?;
+    let standby = cluster.standby()?;
+    let mut client = cluster.client(&database)?;
+    for statement in [
+        "INSERT INTO t SELECT i, vector_of(i) FROM generate_series(1501, 3000) i",
+        "DELETE FROM t WHERE id % 4 = 0",
+        "VACUUM t",
+        "INSERT INTO t SELECT i, vector_of(i) FROM generate_series(3001, 3500) i",
+        "REINDEX TABLE t",
+        "INSERT INTO t SELECT i, vector_of(i) FROM generate_series(3501, 3600) i",
+    ] {
+        client.batch_execute(statement)?;
+        cluster.wait_for_replay(&standby)?;
+        let rows = "SELECT string_agg(id::text, ' ') FROM (SELECT id FROM t ORDER BY v <=> vector_of(77) LIMIT 50) AS x";
+        let mut other = standby.client(&database)?;
+        for session in [&mut client, &mut other] {
+            session.batch_execute(BY_INDEX)?;
+        }
+        let (here, there): (String, String) = (one(&mut client, rows)?, one(&mut other, rows)?);
+        ensure!(here == there, "after {statement}: {here} here, {there} on the standby");
+    }
+    expect_whole(&mut standby.client(&database)?)
+}
+
+#[test]
+fn writers_readers_and_vacuum_at_once() -> Result<()> {
+    let (cluster, database) = cluster_with_table(Options::default(), 1000)?;
+    // Rows that nobody changes must be in every result.
+    let stable =
+        "SELECT count(*) FROM (SELECT id FROM t ORDER BY v <-> vector_of(5) OFFSET 0) AS x WHERE id <= 1000";
+    std::thread::scope(|scope| -> Result<()> {
+        let mut workers = Vec::new();
+        for writer in 0..3 {
+            let client = cluster.client(&database)?;
+            let first = 10_000 * (writer + 1);
+            let statements: Vec<String> = (0..120)
+                .flat_map(|i| {
+                    let from = first + 20 * i;
+                    [
+                        format!(
+                            "INSERT INTO t SELECT i, vector_of(i) FROM generate_series({from}, {from} + 19) i"
+                        ),
+                        format!(
+                            "DELETE FROM t WHERE id BETWEEN {from} - 40 AND {from} - 25 AND id >= {first}"
+                        ),
+                    ]
+                })
+                .collect();
+            workers.push(scope.spawn(move || work(client, &statements)));
+        }
+        let client = cluster.client(&database)?;
+        workers.push(scope.spawn(move || work(client, &vec!["VACUUM t".to_owned(); 25])));
+        for _ in 0..2 {
+            let mut client = cluster.client(&database)?;
+            workers.push(scope.spawn(move || {
+                client.batch_execute(BY_INDEX)?;
+                for _ in 0..60 {
+                    let count: i64 = one(&mut client, stable)?;
+                    ensure!(count == 1000, "{count} of 1000 rows");
+                }
+                Ok(())
+            }));
+        }
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a panic")))
+    })?;
+    expect_whole(&mut cluster.client(&database)?)
+}
+
+#[test]
+fn a_build_can_be_cancelled() -> Result<()> {
+    let (cluster, database) = cluster_with_table(Options::default(), 4000)?;
+    let mut client = cluster.client(&database)?;
+    for milliseconds in [5, 20, 60] {
+        client.batch_execute(&format!("SET statement_timeout = {milliseconds}"))?;
+        let build = "CREATE INDEX slow ON t USING ann (v vector_l2_ops) WITH (lists = 2000)";
+        expect_code(&error_of(&mut client, build)?, "57014")?;
+        client.batch_execute("RESET statement_timeout")?;
+        ensure!(one::<i64>(&mut client, "SELECT count(*) FROM pg_class WHERE relname = 'slow'")? == 0);
+    }
+    expect_whole(&mut client)
+}
+
+/// Pages of garbage are an ERROR with a hint, and the session goes on.
+#[test]
+fn damaged_pages_are_an_error() -> Result<()> {
+    let (mut cluster, database) = cluster_with_table(Options::default(), 3000)?;
+    let mut client = cluster.client(&database)?;
+    let path: String =
+        one(&mut client, "SELECT current_setting('data_directory') || '/' || pg_relation_filepath('t_l2')")?;
+    drop(client);
+    cluster.stop()?;
+    let mut bytes = std::fs::read(&path)?;
+    let pages = bytes.len() / 8192;
+    // All pages but the first, behind PostgreSQL's header and ours.
+    for page in 1..pages {
+        bytes[page * 8192 + 24..page * 8192 + 28].copy_from_slice(b"junk");
+    }
+    std::fs::write(&path, bytes)?;
+    cluster.start()?;
+    let mut client = cluster.client(&database)?;
+    client.batch_execute(BY_INDEX)?;
+    let error = error_of(&mut client, "SELECT id FROM t ORDER BY v <-> vector_of(3) LIMIT 3")?;
+    expect_code(&error, "XX002")?;
+    ensure!(error.hint().is_some_and(|hint| hint.contains("REINDEX")), "{error:?}");
+    client.batch_execute("REINDEX INDEX t_l2")?;
+    expect_whole(&mut client)
+}
