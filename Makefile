@@ -29,7 +29,7 @@ crate_tests := $(crates) --exclude pg_answer_tests --features pg_answer_inferenc
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r target text; do printf '  make %-16s %s\n' "$$target" "$$text"; done
 	@echo "Variables: PG_CONFIG, DESTDIR, BINDIR ($(BINDIR)), MODELDIR ($(MODELDIR)), PG_ANSWER_MODEL_PATH"
 
 .PHONY: build
@@ -76,6 +76,10 @@ run-tests: install models
 bench: install models ## benchmarks of the crates, then of a live cluster
 	cargo bench $(crate_tests) --exclude pg_answer_benches
 	$(with_pg) cargo run --release -p pg_answer_benches
+
+.PHONY: bench-inference
+bench-inference: models ## models beside their peers; PG_ANSWER_PEERS names a Python that has llama-cpp-python
+	cargo bench -p pg_answer_inference --bench decoder
 
 .PHONY: lint
 lint: need-pg ## formatting, clippy with warnings denied, licences and sources of dependencies

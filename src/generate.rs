@@ -38,6 +38,7 @@ impl Choices {
             seed: self.seed.map_or_else(random_seed, i64::cast_unsigned),
             stop: self.stop,
             draft: true,
+            max_memory: settings::max_memory(),
         }
     }
 }

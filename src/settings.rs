@@ -25,6 +25,7 @@ static EMBEDDING_MODEL: GucSetting<Option<CString>> =
 static GENERATION_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static BACKGROUND_WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ON_TRUNCATE: GucSetting<OnTruncate> = GucSetting::<OnTruncate>::new(OnTruncate::Ignore);
 static TARGET_RECALL: GucSetting<f64> = GucSetting::<f64>::new(0.95);
@@ -73,6 +74,16 @@ pub fn define() {
         &BACKGROUND_WORKER,
         GucContext::Suset,
         GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_answer.max_memory",
+        c"Most memory that a prompt and its answer may take in one session.",
+        c"For the keys and values of a language model; a longer context is an error. 0 means no limit.",
+        &MAX_MEMORY,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MB,
     );
     GucRegistry::define_enum_guc(
         c"pg_answer.on_truncate",
@@ -137,6 +148,14 @@ pub fn threads() -> usize {
 /// Whether background workers embed what is queued.
 pub fn background_worker() -> bool {
     BACKGROUND_WORKER.get()
+}
+
+/// Most bytes for a prompt and its answer.
+pub fn max_memory() -> usize {
+    match usize::try_from(MAX_MEMORY.get()).unwrap_or(0) {
+        0 => usize::MAX,
+        megabytes => megabytes.saturating_mul(1 << 20),
+    }
 }
 
 /// What to do with a text that is too long.

@@ -103,7 +103,11 @@ impl Scan {
             // Statistics of the index's use, as other methods keep them.
             let index = (*scan).indexRelation;
             if !(*index).pgstat_info.is_null() {
-                (*(*index).pgstat_info).t_counts.t_numscans += 1;
+                #[cfg(feature = "pg15")]
+                let scans = &raw mut (*(*index).pgstat_info).t_counts.t_numscans;
+                #[cfg(not(feature = "pg15"))]
+                let scans = &raw mut (*(*index).pgstat_info).counts.numscans;
+                *scans += 1;
             }
             let class = OpClass::of(index);
             let effort = Effort { recall: settings::target_recall(), probes: settings::probes() };

@@ -49,6 +49,8 @@ impl From<Error> for Report {
             Error::InvalidInput(_) => Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message),
             Error::TooLong { .. } => Report::new(Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
                 .hint("Shorten the prompt or lower max_tokens."),
+            Error::Memory { .. } => Report::new(Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, message)
+                .hint("Shorten the prompt, lower max_tokens, or raise pg_answer.max_memory."),
             Error::Interrupted => Report::new(Code::ERRCODE_QUERY_CANCELED, message),
             Error::Internal(_) => Report::new(Code::ERRCODE_INTERNAL_ERROR, message),
         }

@@ -1,19 +1,19 @@
 //! The decoder beside llama.cpp: the same work in turns, in one run. Needs the store that `PG_ANSWER_MODEL_PATH` names;
 //! `PG_ANSWER_PEERS` names a Python with llama-cpp-python, without which our half is measured alone.
 //!
-//! Arguments: models to measure; by default those of the store that are decoders.
+//! Arguments: models to measure; by default those of the store that are decoders. `--processor-time` counts the time of
+//! the processor with one thread on each side instead of the clock's with two: for machines that others use meanwhile.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::Duration;
 
 use pg_answer_inference::Pool;
 use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt};
 use pg_answer_models::{InstalledModel, Kind, Store};
 
-const THREADS: usize = 2;
-const ROUNDS: usize = 5;
-const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/peers/llama_cpp.py");
+const ROUNDS: usize = 3;
+const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/peers/decoder.py");
 
 /// What is timed: reading, or writing after a short or quotable prompt. Figures are tokens a second.
 struct Work {
@@ -21,6 +21,27 @@ struct Work {
     prompt: Vec<u32>,
     written: usize,
     draft: bool,
+}
+
+/// How time is counted.
+#[derive(Clone, Copy)]
+struct Timer {
+    clock: libc::clockid_t,
+    threads: usize,
+}
+
+impl Timer {
+    fn seconds(self, work: impl FnOnce()) -> f64 {
+        let now = || {
+            let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: a valid pointer to a local value.
+            assert_eq!(unsafe { libc::clock_gettime(self.clock, &raw mut now) }, 0);
+            Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32)
+        };
+        let start = now();
+        work();
+        (now() - start).as_secs_f64()
+    }
 }
 
 struct Peer {
@@ -31,11 +52,12 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(model: &InstalledModel) -> Option<Self> {
+    fn start(model: &InstalledModel, timer: Timer) -> Option<Self> {
         let python = std::env::var("PG_ANSWER_PEERS").ok()?;
         let file = model.weights().expect("weights");
         let mut child = Command::new(python)
-            .args([PEER, &file.display().to_string(), &THREADS.to_string()])
+            .args([PEER, &file.display().to_string(), &timer.threads.to_string()])
+            .arg(if timer.clock == libc::CLOCK_MONOTONIC { "clock" } else { "processor" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -68,7 +90,7 @@ impl Drop for Peer {
     }
 }
 
-fn ours(decoder: &mut Decoder, pool: &Pool, work: &Work) -> (f64, f64) {
+fn ours(decoder: &mut Decoder, pool: &Pool, timer: Timer, work: &Work) -> (f64, f64) {
     let options = GenerateOptions {
         max_tokens: work.written + 1,
         temperature: 0.0,
@@ -76,21 +98,23 @@ fn ours(decoder: &mut Decoder, pool: &Pool, work: &Work) -> (f64, f64) {
         seed: 0,
         stop: Vec::new(),
         draft: work.draft,
+        max_memory: usize::MAX,
     };
     decoder.forget();
-    let start = Instant::now();
-    decoder.prefill(&work.prompt, pool, &mut || Ok(())).expect("prefill");
-    let read = start.elapsed().as_secs_f64();
+    let read = timer.seconds(|| {
+        decoder.prefill(&work.prompt, pool, &mut || Ok(())).expect("prefill");
+    });
     if work.written == 0 {
         return (read, 0.0);
     }
     let prompt = Prompt { text: String::new(), ids: work.prompt.clone() };
-    let start = Instant::now();
-    let answer =
-        decoder.generate(&prompt, &options, pool, &mut || Ok(()), &mut |_| Ok(())).expect("generate");
+    let mut tokens = 0;
+    let wrote = timer.seconds(|| {
+        let answer = decoder.generate(&prompt, &options, pool, &mut || Ok(()), &mut |_| Ok(()));
+        tokens = answer.expect("generate").ids.len();
+    });
     // The last token of the prompt is read again, as a pass of its own: as many passes as plain tokens.
-    let wrote = start.elapsed().as_secs_f64() * work.written as f64 / answer.ids.len() as f64;
-    (read, wrote)
+    (read, wrote * work.written as f64 / tokens as f64)
 }
 
 fn work(decoder: &Decoder) -> Vec<Work> {
@@ -122,20 +146,29 @@ fn main() {
         let decoders = models.into_iter().flatten().filter(|m| m.card.kind == Kind::Decoder);
         names = decoders.map(|m| m.card.name).collect();
     }
-    let pool = Pool::new(THREADS).expect("threads");
+    let timer = if std::env::args().any(|a| a == "--processor-time") {
+        Timer { clock: libc::CLOCK_PROCESS_CPUTIME_ID, threads: 1 }
+    } else {
+        Timer { clock: libc::CLOCK_MONOTONIC, threads: 2 }
+    };
+    let pool = Pool::new(timer.threads).expect("threads");
     for name in names {
         let model = store.open(&name).unwrap_or_else(|e| panic!("{e}"));
-        let start = Instant::now();
-        let mut decoder = Decoder::load(&model, &pool, &mut || Ok(())).expect("load");
-        println!("{name}: loaded in {:.0} ms", start.elapsed().as_secs_f64() * 1000.0);
-        let mut peer = Peer::start(&model);
+        let mut decoder = None;
+        let load = timer.seconds(|| decoder = Decoder::load(&model, &pool, &mut || Ok(())).ok());
+        let mut decoder = decoder.expect("load");
+        println!("{name}: loaded in {:.0} ms", load * 1000.0);
+        let mut peer = Peer::start(&model, timer);
         println!("peer: {}", peer.as_ref().map_or("none", |p| &p.version));
-        println!("| tokens/s on {THREADS} threads | ours | llama.cpp | ratio |\n| --- | --- | --- | --- |");
+        println!(
+            "| tokens/s, threads: {} | ours | llama.cpp | ratio |\n| --- | --- | --- | --- |",
+            timer.threads
+        );
         for work in work(&decoder) {
             let (mut mine, mut theirs) = (Vec::new(), Vec::new());
             let time = |(read, wrote): (f64, f64)| if work.written == 0 { read } else { wrote };
             for _ in 0..ROUNDS {
-                mine.push(time(ours(&mut decoder, &pool, &work)));
+                mine.push(time(ours(&mut decoder, &pool, timer, &work)));
                 if let Some(peer) = &mut peer {
                     theirs.push(time(peer.run(&work)));
                 }

@@ -28,6 +28,16 @@ pub enum Error {
         /// The model's window.
         limit: usize,
     },
+    /// The prompt and its answer need more memory than they may.
+    #[error("{tokens} tokens of prompt and answer need {} MB of memory, but only {} MB are allowed", needed.div_ceil(1 << 20), limit >> 20)]
+    Memory {
+        /// Tokens of the prompt and of the answer that was asked for.
+        tokens: usize,
+        /// Bytes that their keys and values take.
+        needed: usize,
+        /// Bytes that they may take.
+        limit: usize,
+    },
     /// A [`crate::Check`] asked to stop.
     #[error("interrupted")]
     Interrupted,

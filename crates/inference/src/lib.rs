@@ -27,9 +27,9 @@ pub type Check<'a> = &'a mut dyn FnMut() -> Result<()>;
 /// # Errors
 /// What loading the model says; [`pg_answer_models::Error::Io`] when the file cannot be written; what `check` says.
 pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Option<Arc<Image>>> {
-    let _ = (pool, check);
     match model.card.kind {
-        Kind::Encoder | Kind::Decoder => Ok(None),
+        Kind::Encoder => Ok(None),
+        Kind::Decoder => decoder::prepare(model, pool, check).map(Some),
     }
 }
 
@@ -39,6 +39,7 @@ pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<
 /// [`pg_answer_models::Error::Damaged`] when it is no such file.
 pub fn prepared(model: &InstalledModel) -> Result<Option<Arc<Image>>> {
     match model.card.kind {
-        Kind::Encoder | Kind::Decoder => Ok(None),
+        Kind::Encoder => Ok(None),
+        Kind::Decoder => Image::open(model, decoder::LAYOUT),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use pg_answer_inference::decoder::gguf::Gguf;
 use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt, StopReason};
 use pg_answer_inference::{Error, Pool, Result};
+use pg_answer_models::{Card, File, InstalledModel, Kind};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -47,9 +48,26 @@ fn reference() -> Reference {
     serde_json::from_str(&std::fs::read_to_string(folder().join("reference.json")).unwrap()).unwrap()
 }
 
+/// The tiny model as one that is installed in `dir`.
+fn model(dir: &Path) -> InstalledModel {
+    let file = File { path: "tiny-qwen2-q8_0.gguf".to_owned(), bytes: 0, sha256: "0".repeat(64) };
+    let card = Card {
+        name: "tiny".to_owned(),
+        kind: Kind::Decoder,
+        architecture: "qwen2".to_owned(),
+        dims: None,
+        context_length: 256,
+        quantization: "Q8_0".to_owned(),
+        license: "PostgreSQL".to_owned(),
+        description: String::new(),
+        files: vec![file],
+    };
+    InstalledModel { card, dir: dir.to_owned() }
+}
+
 fn read(bytes: Vec<u8>, pool: &Pool) -> Result<Decoder> {
     let gguf = Gguf::from_source(Box::new(bytes), Path::new("tiny.gguf"))?;
-    Decoder::from_gguf(&gguf, "tiny", pool, &mut || Ok(()))
+    Decoder::from_gguf(&gguf, &model(Path::new("")), pool, &mut || Ok(()))
 }
 
 fn load(file: &str, pool: &Pool) -> Decoder {
@@ -57,7 +75,15 @@ fn load(file: &str, pool: &Pool) -> Decoder {
 }
 
 fn options(max_tokens: usize) -> GenerateOptions {
-    GenerateOptions { max_tokens, temperature: 0.0, top_p: 1.0, seed: 0, stop: Vec::new(), draft: true }
+    GenerateOptions {
+        max_tokens,
+        temperature: 0.0,
+        top_p: 1.0,
+        seed: 0,
+        stop: Vec::new(),
+        draft: true,
+        max_memory: usize::MAX,
+    }
 }
 
 fn message(content: &str) -> Message {
@@ -173,7 +199,7 @@ fn what_was_read_is_not_read_again() {
     let mut asked = 0;
     let stopped = decoder.prefill(&base, &pool, &mut || {
         asked += 1;
-        if asked > 3 { Err(Error::Interrupted) } else { Ok(()) }
+        if asked > 1 { Err(Error::Interrupted) } else { Ok(()) }
     });
     assert!(matches!(stopped, Err(Error::Interrupted)));
     other.forget();
@@ -211,6 +237,9 @@ fn nonsense_is_an_error_and_the_decoder_goes_on() {
     assert!(invalid(answer(&mut decoder, &good, &cold)));
     let long = prompt(&vec![1; decoder.context_length()]);
     assert!(matches!(answer(&mut decoder, &long, &options(5)), Err(Error::TooLong { limit: 256, .. })));
+    let small = GenerateOptions { max_memory: 20_000, ..options(250) };
+    let refused = answer(&mut decoder, &good, &small);
+    assert!(matches!(refused, Err(Error::Memory { tokens: 253, limit: 20_000, .. })), "{refused:?}");
     for role in ["", "user\n", "<|im_start|>"] {
         let message = Message { role: role.to_owned(), content: String::new() };
         assert!(matches!(decoder.render_chat(&[message]), Err(Error::InvalidInput(_))), "{role}");
@@ -357,5 +386,47 @@ fn absurd_numbers_are_errors_before_anything_is_allocated() {
         let mut bytes = whole.clone();
         bytes[at..at + 8].fill(0xFF);
         assert!(read(bytes, &pool).is_err());
+    }
+}
+
+#[test]
+fn a_prepared_file_answers_as_the_model_does() {
+    let pool = Pool::new(1).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let from = folder().join("tiny-qwen2-q8_0.gguf");
+    let mut model = model(dir.path());
+    model.card.files[0].bytes = std::fs::metadata(&from).unwrap().len();
+    std::fs::copy(from, dir.path().join(&model.card.files[0].path)).unwrap();
+    let answer = |d: &mut Decoder| {
+        let prompt = d.render_chat(&[message("A client for the API\u{7802}<|im_end|>")]).unwrap();
+        d.generate(&prompt, &options(20), &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
+    };
+    let mut own = Decoder::load(&model, &pool, &mut || Ok(())).unwrap();
+    let want = answer(&mut own);
+    assert!(own.memory() > 100_000);
+
+    pg_answer_inference::prepare(&model, &pool, &mut || Ok(())).unwrap().unwrap();
+    // The prepared file is all that is read now.
+    std::fs::write(dir.path().join(&model.card.files[0].path), "").unwrap();
+    let mut mapped = Decoder::load(&model, &pool, &mut || Ok(())).unwrap();
+    assert_eq!(mapped.memory(), 0);
+    assert_eq!(answer(&mut mapped), want);
+
+    // Whatever its sections hold, nothing outside of them is read.
+    let path = pg_answer_inference::prepared::path(&model, pg_answer_inference::decoder::LAYOUT);
+    let whole = std::fs::read(&path).unwrap();
+    let start = whole.len() / 4096 * 4096 / 20;
+    for byte in [0xFF, 0x7F, 0x80, 1] {
+        let mut bytes = whole.clone();
+        bytes[start.next_multiple_of(4096) + 4096..].fill(byte);
+        std::fs::write(&path, bytes).unwrap();
+        if let Ok(mut broken) = Decoder::load(&model, &pool, &mut || Ok(())) {
+            let prompt = broken.plain_prompt("A client for the API\u{7802}").unwrap();
+            let _ = broken.generate(&prompt, &options(3), &pool, &mut || Ok(()), &mut |_| Ok(()));
+        }
+    }
+    for length in [0, 100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        assert!(Decoder::load(&model, &pool, &mut || Ok(())).is_err(), "{length}");
     }
 }

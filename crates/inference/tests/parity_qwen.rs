@@ -62,7 +62,15 @@ fn messages(case: &Case) -> Vec<Message> {
 }
 
 fn options() -> GenerateOptions {
-    GenerateOptions { max_tokens: 48, temperature: 0.0, top_p: 1.0, seed: 0, stop: Vec::new(), draft: true }
+    GenerateOptions {
+        max_tokens: 48,
+        temperature: 0.0,
+        top_p: 1.0,
+        seed: 0,
+        stop: Vec::new(),
+        draft: true,
+        max_memory: usize::MAX,
+    }
 }
 
 fn greedy(model: &str, file: &str) {

@@ -3,7 +3,7 @@
 
 use super::cache::Head;
 use super::isa::dispatch;
-use super::lanes::{LANES, Lanes, exp, multiply_rows};
+use super::lanes::{LANES, Lanes, exp, multiply_tile};
 
 /// Positions of a block. Blocks begin at multiples of it, so a token's result does not depend on how many tokens
 /// are computed together.
@@ -62,11 +62,11 @@ fn attend_body<const FMA: bool>(task: Task<'_>) {
         for (queries, scores) in queries.chunks_exact(ROWS * size).zip(scores.chunks_exact_mut(ROWS * BLOCK))
         {
             let queries = std::array::from_fn(|r| &queries[r * size..][..size]);
-            for (panel, keys) in keys.chunks_exact(size).enumerate() {
-                let mut sums = [Lanes::ZERO; ROWS];
-                multiply_rows::<FMA, ROWS>(queries, keys, 1, &mut sums);
-                for (r, sums) in sums.iter().enumerate() {
-                    scores[r * BLOCK + panel * LANES..][..LANES].copy_from_slice(&sums.0);
+            if panels == PANELS {
+                score::<FMA, PANELS>(queries, keys, scores);
+            } else {
+                for panel in 0..panels {
+                    score::<FMA, 1>(queries, &keys[panel * size..], &mut scores[panel * LANES..]);
                 }
             }
         }
@@ -99,12 +99,12 @@ fn attend_body<const FMA: bool>(task: Task<'_>) {
         }
         for (scores, sums) in scores.chunks_exact(ROWS * BLOCK).zip(sums.chunks_exact_mut(ROWS * columns)) {
             let scores = std::array::from_fn(|r| &scores[r * BLOCK..][..positions]);
-            for column in 0..columns {
-                let mut acc = std::array::from_fn(|r| sums[r * columns + column]);
-                multiply_rows::<FMA, ROWS>(scores, &values[column..], columns, &mut acc);
-                for (r, acc) in acc.iter().enumerate() {
-                    sums[r * columns + column] = *acc;
-                }
+            let wide = columns / PANELS * PANELS;
+            for column in (0..wide).step_by(PANELS) {
+                accumulate::<FMA, PANELS>(scores, values, (column, columns), sums);
+            }
+            for column in wide..columns {
+                accumulate::<FMA, 1>(scores, values, (column, columns), sums);
             }
         }
     }
@@ -114,6 +114,35 @@ fn attend_body<const FMA: bool>(task: Task<'_>) {
                 *out = sum / total;
             }
         }
+    }
+}
+
+/// Products of the queries with the keys of `C` panels, into rows of [`BLOCK`] scores.
+#[inline(always)]
+fn score<const FMA: bool, const C: usize>(queries: [&[f32]; ROWS], keys: &[Lanes], scores: &mut [f32]) {
+    let size = queries[0].len();
+    let panels: [&[Lanes]; C] = std::array::from_fn(|c| &keys[c * size..][..size]);
+    let mut sums = [[Lanes::ZERO; C]; ROWS];
+    multiply_tile::<FMA, ROWS, C>(queries, |k, c| &panels[c][k], &mut sums);
+    for (r, sums) in sums.iter().enumerate() {
+        for (c, sums) in sums.iter().enumerate() {
+            scores[r * BLOCK + c * LANES..][..LANES].copy_from_slice(&sums.0);
+        }
+    }
+}
+
+/// Adds the values, weighted with the scores, to `C` of the `columns` lanes of each row from `column` on.
+#[inline(always)]
+fn accumulate<const FMA: bool, const C: usize>(
+    scores: [&[f32]; ROWS],
+    values: &[Lanes],
+    (column, columns): (usize, usize),
+    sums: &mut [Lanes],
+) {
+    let mut acc = std::array::from_fn(|r| std::array::from_fn(|c| sums[r * columns + column + c]));
+    multiply_tile::<FMA, ROWS, C>(scores, |k, c| &values[k * columns + column + c], &mut acc);
+    for (r, acc) in acc.iter().enumerate() {
+        sums[r * columns + column..][..C].copy_from_slice(acc);
     }
 }
 

@@ -45,10 +45,11 @@ impl Cells {
         }
     }
 
-    fn memory(&self) -> usize {
+    /// Bytes of a number.
+    fn size(&self) -> usize {
         match self {
-            Self::Half(all) => size_of_val(&all[..]),
-            Self::Full(all) => size_of_val(&all[..]),
+            Self::Half(_) => size_of::<f16>(),
+            Self::Full(_) => size_of::<f32>(),
         }
     }
 }
@@ -63,6 +64,10 @@ pub struct Head {
 }
 
 impl Head {
+    fn bytes_of_position(&self) -> usize {
+        self.keys.size() * self.size + self.values.size() * self.padded()
+    }
+
     fn padded(&self) -> usize {
         self.size.next_multiple_of(LANES)
     }
@@ -91,8 +96,7 @@ impl Head {
 }
 
 fn flat(lanes: &mut [Lanes]) -> &mut [f32] {
-    // SAFETY: `Lanes` is `repr(C)` around sixteen floats, 64 bytes long, so a slice of them is a slice of floats.
-    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * LANES) }
+    bytemuck::cast_slice_mut(lanes)
 }
 
 /// Keys and values of all layers.
@@ -108,6 +112,12 @@ impl Cache {
         let head = || Head { keys: cells(), values: cells(), size };
         let layer = || (0..heads).map(|_| head()).collect();
         Self { layers: (0..layers).map(|_| layer()).collect(), positions: 0 }
+    }
+
+    /// Bytes that `positions` positions take.
+    pub fn bytes_for(&self, positions: usize) -> usize {
+        let each: usize = self.layers.iter().flatten().map(Head::bytes_of_position).sum();
+        positions.next_multiple_of(STEP).saturating_mul(each)
     }
 
     /// Makes room for `positions` positions.
@@ -134,6 +144,6 @@ impl Cache {
 
     /// Bytes in memory.
     pub fn memory(&self) -> usize {
-        self.layers.iter().flatten().map(|head| head.keys.memory() + head.values.memory()).sum()
+        self.bytes_for(self.positions)
     }
 }

@@ -3,7 +3,6 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
 
-use super::gguf::Gguf;
 use super::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -29,7 +28,7 @@ pub struct Prompt {
     pub ids: Vec<u32>,
 }
 
-/// The chat template of a GGUF file.
+/// A chat template.
 pub struct Template {
     environment: Option<Environment<'static>>,
     begin: String,
@@ -37,20 +36,18 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template of `gguf`, which may have none.
+    /// The template `source`, which a model need not have; `begin` and `end` are the texts of the tokens that begin
+    /// and end a text.
     ///
     /// # Errors
-    /// `Damaged` when the template has a syntax error.
-    pub fn load(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Self> {
-        let named = |key| tokenizer.named(gguf, key).unwrap_or_default().to_owned();
-        let (begin, end) = (named("bos"), named("eos"));
-        let Some(source) = gguf.text("tokenizer.chat_template") else {
-            return Ok(Self { environment: None, begin, end });
-        };
+    /// What is wrong with its syntax.
+    pub fn new(source: Option<&str>, begin: &str, end: &str) -> std::result::Result<Self, String> {
+        let (begin, end) = (begin.to_owned(), end.to_owned());
+        let Some(source) = source else { return Ok(Self { environment: None, begin, end }) };
         let mut environment = Environment::new();
         // As Hugging Face's transformers renders templates.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|e| Error::Internal(e.to_string()))?);
+        environment.set_syntax(syntax.map_err(|e| e.to_string())?);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> std::result::Result<String, _> {
@@ -58,7 +55,7 @@ impl Template {
         });
         environment
             .add_template_owned(NAME, source.to_owned())
-            .map_err(|e| gguf.damaged(format!("its chat template is wrong: {e}")))?;
+            .map_err(|e| format!("its chat template is wrong: {e}"))?;
         Ok(Self { environment: Some(environment), begin, end })
     }
 

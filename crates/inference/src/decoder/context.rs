@@ -27,11 +27,15 @@ impl Context {
         self.cache.memory()
     }
 
-    /// Makes room for `positions` tokens.
+    /// Makes room for `positions` tokens in at most `limit` bytes.
     ///
     /// # Errors
-    /// `Internal` when memory is short.
-    pub fn reserve(&mut self, positions: usize) -> Result<()> {
+    /// [`Error::Memory`] when they need more, before anything is allocated; `Internal` when the system has no more.
+    pub fn reserve(&mut self, positions: usize, limit: usize) -> Result<()> {
+        let needed = self.cache.bytes_for(positions);
+        if needed > limit {
+            return Err(Error::Memory { tokens: positions, needed, limit });
+        }
         self.cache.reserve(positions)
     }
 

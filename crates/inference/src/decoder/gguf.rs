@@ -50,7 +50,7 @@ impl Source for Vec<u8> {
 }
 
 /// How a tensor's values are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[allow(missing_docs, non_camel_case_types)] // the names of the specification
 pub enum TensorType {
     F32,

@@ -4,7 +4,7 @@
 use super::isa::dispatch;
 
 /// Sixteen floats: a cache line, a register of AVX-512, two of AVX2, four of NEON.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub struct Lanes(pub [f32; 16]);
 
@@ -22,22 +22,23 @@ pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `sums[r] += Σ_k a[r][k] · b[k · stride]`: `R` rows against one column of lanes.
+/// `sums[r][c] += Σ_k a[r][k] · b(k, c)`: `R` rows against `C` columns of lanes, in the registers of AVX-512 for 4 and 4.
 #[inline(always)]
-pub fn multiply_rows<const FMA: bool, const R: usize>(
+pub fn multiply_tile<'a, const FMA: bool, const R: usize, const C: usize>(
     a: [&[f32]; R],
-    b: &[Lanes],
-    stride: usize,
-    sums: &mut [Lanes; R],
+    b: impl Fn(usize, usize) -> &'a Lanes,
+    sums: &mut [[Lanes; C]; R],
 ) {
     let n = a[0].len();
     let a = a.map(|row| &row[..n]);
     let mut acc = *sums;
-    for (k, b) in b.iter().step_by(stride).take(n).enumerate() {
-        for r in 0..R {
-            let x = a[r][k];
-            for lane in 0..LANES {
-                acc[r].0[lane] = fma::<FMA>(x, b.0[lane], acc[r].0[lane]);
+    for k in 0..n {
+        for c in 0..C {
+            let column = b(k, c);
+            for r in 0..R {
+                // Made anew instead of changed in place: so the compiler keeps all of them in registers.
+                let old = acc[r][c];
+                acc[r][c] = Lanes(std::array::from_fn(|i| fma::<FMA>(a[r][k], column.0[i], old.0[i])));
             }
         }
     }

@@ -1,15 +1,18 @@
 //! Weight matrices: packed codes ([`quantized`](super::quantized)), and floats for files that hold floats.
 
+use std::sync::Arc;
+
 use half::{bf16, f16};
 
 use super::activations::Activations;
 use super::gguf::{Gguf, TensorType};
 use super::isa::{Isa, dispatch};
-use super::lanes::{LANES, Lanes, multiply_rows};
+use super::lanes::{LANES, Lanes, multiply_tile};
 use super::parallel;
+use super::quantized::kernel;
 use super::quantized::packed::{BLOCK, Expanded, Layout, Line, expand};
 use super::quantized::unpack::{Format, Row};
-use super::quantized::{kernel, room};
+use crate::prepared::{Draft, Image, Plan, View};
 use crate::{Check, Pool, Result};
 
 /// About how many bytes of a tensor are read at once.
@@ -25,68 +28,103 @@ pub struct Matrix {
 }
 
 enum Weights {
-    Packed(Layout, Vec<Line>),
+    Packed(Layout, View<Line>),
     /// Panels of 16 rows, `width` lanes each.
-    Dense(Vec<Lanes>),
+    Dense(View<Lanes>),
+}
+
+/// How the file holds the matrix `name`, which must have `rows` rows of `width` values.
+///
+/// # Errors
+/// `Damaged` for a missing tensor or another shape.
+pub fn kind(gguf: &Gguf, name: &str, (rows, width): (usize, usize)) -> Result<TensorType> {
+    let tensor = gguf.tensor(name)?;
+    if (tensor.rows, tensor.width) == (rows, width) {
+        return Ok(tensor.kind);
+    }
+    let found = format!("{} × {}", tensor.rows, tensor.width);
+    Err(gguf.damaged(format!("tensor \"{name}\" is {found} instead of {rows} × {width}")))
+}
+
+fn lanes_of(rows: usize, width: usize) -> usize {
+    rows.div_ceil(LANES).saturating_mul(width)
 }
 
 impl Matrix {
-    /// Reads the tensor `name`, which must have `rows` rows of `width` values.
+    /// Adds the section of a matrix to `plan`.
+    pub fn plan(plan: &mut Plan, section: &str, kind: TensorType, (rows, width): (usize, usize)) {
+        match Format::of(kind) {
+            Some(format) => plan.section::<Line>(section, Layout { format, width }.lines(rows)),
+            None => plan.section::<Lanes>(section, lanes_of(rows, width)),
+        }
+    }
+
+    /// Fills the planned section with the tensor `name`.
     ///
     /// # Errors
-    /// `Damaged` for a missing tensor or another shape; whatever `check` returns.
-    pub fn load(
+    /// `Io` when the file cannot be read; whatever `check` returns.
+    pub fn fill(
         gguf: &Gguf,
         name: &str,
-        (rows, width): (usize, usize),
+        section: &str,
+        draft: &mut Draft,
         pool: &Pool,
         check: Check<'_>,
-    ) -> Result<Self> {
+    ) -> Result<()> {
         let tensor = gguf.tensor(name)?;
-        if (tensor.rows, tensor.width) != (rows, width) {
-            return Err(gguf.damaged(format!(
-                "tensor \"{name}\" is {} × {} instead of {rows} × {width}",
-                tensor.rows, tensor.width
-            )));
-        }
-        let threads = pool.threads();
-        let mut weights = match Format::of(tensor.kind) {
-            Some(format) => {
-                let layout = Layout { format, width };
-                Weights::Packed(layout, room(layout.lines(rows), Line::ZERO)?)
-            }
-            None => Weights::Dense(room(rows.div_ceil(LANES) * width, Lanes::ZERO)?),
-        };
+        let (rows, width, threads) = (tensor.rows, tensor.width, pool.threads());
         let rows_at_once = (CHUNK_BYTES / tensor.row_bytes).max(1).next_multiple_of(LANES);
         let mut bytes = Vec::new();
         for first in (0..rows).step_by(rows_at_once) {
             check()?;
             bytes.resize(rows_at_once.min(rows - first) * tensor.row_bytes, 0);
             gguf.read_rows(&tensor, first, &mut bytes)?;
-            pool.run(|| match &mut weights {
-                Weights::Packed(layout, lines) => {
-                    let panels = lines.chunks_exact_mut(layout.panel_lines()).skip(first / LANES);
-                    let jobs = panels.zip(bytes.chunks(LANES * tensor.row_bytes)).collect();
+            if let Some(format) = Format::of(tensor.kind) {
+                let layout = Layout { format, width };
+                let panels = draft.fill::<Line>(section)?.chunks_exact_mut(layout.panel_lines());
+                let jobs = panels.skip(first / LANES).zip(bytes.chunks(LANES * tensor.row_bytes)).collect();
+                pool.run(|| {
                     parallel::for_each(threads, jobs, |(panel, bytes): (&mut [Line], &[u8])| {
-                        let mut row = Row::new(width, layout.format);
+                        let mut row = Row::new(width, format);
                         for (lane, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
                             row.unpack(tensor.kind, bytes);
                             layout.pack(&row, lane, panel);
                         }
                     });
-                }
-                Weights::Dense(lanes) => {
-                    let mut row = vec![0.0; width];
-                    for (i, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
-                        floats(tensor.kind, bytes, &mut row);
-                        let panel = &mut lanes[(first + i) / LANES * width..][..width];
-                        for (lanes, value) in panel.iter_mut().zip(&row) {
-                            lanes.0[i % LANES] = *value;
-                        }
+                });
+            } else {
+                let lanes = draft.fill::<Lanes>(section)?;
+                let mut row = vec![0.0; width];
+                for (i, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
+                    floats(tensor.kind, bytes, &mut row);
+                    let panel = &mut lanes[(first + i) / LANES * width..][..width];
+                    for (lanes, value) in panel.iter_mut().zip(&row) {
+                        lanes.0[i % LANES] = *value;
                     }
                 }
-            });
+            }
         }
+        Ok(())
+    }
+
+    /// The matrix in section `section` of `image`.
+    ///
+    /// # Errors
+    /// `Damaged` when there is no such section of this size.
+    pub fn open(
+        image: &Arc<Image>,
+        section: &str,
+        kind: TensorType,
+        (rows, width): (usize, usize),
+    ) -> Result<Self> {
+        let weights = match Format::of(kind) {
+            Some(format) if width.is_multiple_of(kind.block().0) => {
+                let layout = Layout { format, width };
+                Weights::Packed(layout, image.view(section, layout.lines(rows))?)
+            }
+            Some(_) => return Err(image.damaged(format!("{width} values are no whole blocks of {kind:?}"))),
+            None => Weights::Dense(image.view(section, lanes_of(rows, width))?),
+        };
         Ok(Self { rows, width, weights })
     }
 
@@ -124,14 +162,6 @@ impl Matrix {
         }
     }
 
-    /// Bytes in memory.
-    pub fn memory(&self) -> usize {
-        match &self.weights {
-            Weights::Packed(_, lines) => size_of_val(&lines[..]),
-            Weights::Dense(lanes) => size_of_val(&lanes[..]),
-        }
-    }
-
     fn multiply(&self, isa: Isa, first: usize, count: usize, x: &Activations, out: &mut [f32]) {
         match &self.weights {
             Weights::Packed(layout, lines) => {
@@ -157,9 +187,14 @@ impl Product {
     /// The results of one token; `out` has as many values as the matrix has rows.
     pub fn token(&self, token: usize, out: &mut [f32]) {
         debug_assert_eq!(out.len(), self.rows);
-        for (panel, out) in out.chunks_mut(LANES).enumerate() {
-            let from = &self.data[(panel * self.tokens + token) * LANES..];
-            out.copy_from_slice(&from[..out.len()]);
+        let panels = self.data[token * LANES..].chunks(self.tokens * LANES);
+        let (whole, rest) = out.as_chunks_mut::<LANES>();
+        let mut panels = panels.map(|panel| &panel[..LANES]);
+        for (out, from) in whole.iter_mut().zip(&mut panels) {
+            out.copy_from_slice(from);
+        }
+        if let Some(from) = panels.next() {
+            rest.copy_from_slice(&from[..rest.len()]);
         }
     }
 }
@@ -204,17 +239,17 @@ fn multiply_dense_body<const FMA: bool>(panels: &[Lanes], x: &Activations, out: 
         let (fours, rest) = x.rows.split_at(x.tokens / 4 * 4 * width);
         let (out_fours, out_rest) = out.split_at_mut(x.tokens / 4 * 4 * LANES);
         for (rows, out) in fours.chunks_exact(4 * width).zip(out_fours.chunks_exact_mut(4 * LANES)) {
-            let mut sums = [Lanes::ZERO; 4];
+            let mut sums = [[Lanes::ZERO]; 4];
             let rows = std::array::from_fn(|r| &rows[r * width..][..width]);
-            multiply_rows::<FMA, 4>(rows, panel, 1, &mut sums);
-            for (out, sums) in out.chunks_exact_mut(LANES).zip(&sums) {
+            multiply_tile::<FMA, 4, 1>(rows, |k, _| &panel[k], &mut sums);
+            for (out, [sums]) in out.chunks_exact_mut(LANES).zip(&sums) {
                 out.copy_from_slice(&sums.0);
             }
         }
         for (row, out) in rest.chunks_exact(width).zip(out_rest.chunks_exact_mut(LANES)) {
-            let mut sums = [Lanes::ZERO];
-            multiply_rows::<FMA, 1>([row], panel, 1, &mut sums);
-            out.copy_from_slice(&sums[0].0);
+            let mut sums = [[Lanes::ZERO]];
+            multiply_tile::<FMA, 1, 1>([row], |k, _| &panel[k], &mut sums);
+            out.copy_from_slice(&sums[0][0].0);
         }
     }
 }

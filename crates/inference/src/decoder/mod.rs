@@ -13,14 +13,19 @@ mod isa;
 mod lanes;
 mod matrix;
 mod parallel;
+mod prepare;
 mod quantized;
 mod qwen2;
 mod sample;
+mod shape;
 mod stream;
 mod tokenizer;
+mod vocabulary;
 
 pub use chat::{Message, Prompt};
+pub use prepare::{LAYOUT, prepare};
 
+use crate::prepared::{Image, Place};
 use crate::{Check, Error, Pool, Result};
 use chat::Template;
 use context::Context;
@@ -28,10 +33,13 @@ use draft::Drafter;
 use gguf::Gguf;
 use lanes::sum_exp;
 use pg_answer_models::InstalledModel;
+use prepare::Meta;
 use qwen2::Qwen2;
 use sample::Sampler;
+use std::sync::Arc;
 use stream::Stream;
 use tokenizer::Tokenizer;
+use vocabulary::Tables;
 
 /// A decoder, ready to answer. One caller uses it at a time.
 pub struct Decoder {
@@ -39,6 +47,7 @@ pub struct Decoder {
     tokenizer: Tokenizer,
     template: Template,
     context: Context,
+    image: Arc<Image>,
 }
 
 /// How to write.
@@ -56,6 +65,8 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Guess what is quoted from the prompt and read several guesses in one pass. The answer is the same.
     pub draft: bool,
+    /// Most bytes for the keys and values of the prompt and the answer together.
+    pub max_memory: usize,
 }
 
 /// Why an answer ended.
@@ -98,33 +109,36 @@ pub struct Scored {
 }
 
 impl Decoder {
-    /// Reads the weights, tokenizer and chat template of `model`.
+    /// Opens `model`: its prepared file where there is one, otherwise an image of its GGUF file in memory.
     ///
     /// # Errors
     /// [`Error::Model`] when a file is missing or makes no sense, [`Error::Unsupported`] for another architecture;
     /// whatever `check` returns.
     pub fn load(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Self> {
-        let gguf = Gguf::open(&model.weights()?)?;
-        Self::from_gguf(&gguf, &model.card.name, pool, check)
+        match Image::open(model, LAYOUT)? {
+            Some(image) => Self::open(image),
+            None => Self::from_gguf(&Gguf::open(&model.weights()?)?, model, pool, check),
+        }
     }
 
-    /// As [`Decoder::load`], from an open file; `name` is the model's name in errors.
+    /// As [`Decoder::load`], from the open GGUF file of `model`.
     ///
     /// # Errors
     /// As [`Decoder::load`].
-    pub fn from_gguf(gguf: &Gguf, name: &str, pool: &Pool, check: Check<'_>) -> Result<Self> {
-        let architecture = gguf.text("general.architecture").unwrap_or("unknown");
-        if architecture != "qwen2" {
-            let reason = format!("the architecture \"{architecture}\" is not supported");
-            return Err(Error::Unsupported { model: name.to_owned(), reason });
-        }
-        let model = Qwen2::load(gguf, pool, check)?;
-        check()?;
-        let tokenizer = Tokenizer::load(gguf, model.shape.vocabulary)?;
-        check()?;
-        let template = Template::load(gguf, &tokenizer)?;
+    pub fn from_gguf(gguf: &Gguf, model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Self> {
+        Self::open(prepare::build(gguf, model, Place::Memory, pool, check)?)
+    }
+
+    fn open(image: Arc<Image>) -> Result<Self> {
+        let meta: Meta = image.meta()?;
+        let model = Qwen2::open(&image, &meta)?;
+        let [begin, end] = &meta.vocabulary.names;
+        let template = Template::new(meta.template.as_deref(), begin, end);
+        let template = template.map_err(|reason| image.damaged(reason))?;
+        let tables = Tables::open(&image, model.shape.vocabulary)?;
+        let tokenizer = Tokenizer::new(tables, meta.vocabulary)?;
         let context = Context::new(&model);
-        Ok(Self { model, tokenizer, template, context })
+        Ok(Self { model, tokenizer, template, context, image })
     }
 
     /// Most tokens of prompt and answer together.
@@ -132,9 +146,9 @@ impl Decoder {
         self.model.shape.context
     }
 
-    /// Bytes of the weights and of the cache of keys and values as it is now.
+    /// Bytes in this process's own memory: keys and values, and the weights where they are not a prepared file's.
     pub fn memory(&self) -> usize {
-        self.model.memory() + self.context.memory()
+        self.image.private_memory() + self.context.memory()
     }
 
     /// The prompt for an answer to `messages`, made by the model's chat template. Texts of control tokens in a
@@ -179,7 +193,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] for options or a prompt that make no sense, [`Error::TooLong`] when the prompt leaves
-    /// no room for an answer; whatever `check` and `on_piece` return. The decoder can be used again after any of
+    /// no room for an answer, [`Error::Memory`] when both together need too much; whatever `check` and `on_piece` return. The decoder can be used again after any of
     /// them.
     pub fn generate(
         &mut self,
@@ -195,7 +209,7 @@ impl Decoder {
         let mut sampler = Sampler::new(options.temperature, options.top_p, options.seed)?;
         self.check_length(&prompt.ids)?;
         let room = options.max_tokens.min(self.context_length() - prompt.ids.len());
-        self.context.reserve(prompt.ids.len() + room)?;
+        self.context.reserve(prompt.ids.len() + room, options.max_memory)?;
         let Self { model, tokenizer, context, .. } = self;
         let mut text = prompt.ids.clone();
         let mut stream = Stream::new(&options.stop);

@@ -1,59 +1,43 @@
 //! The forward pass of Qwen2 (Yang et al. 2024): RMS norm, rotary positions, grouped queries with biases, SwiGLU.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::activations::Activations;
 use super::attention::{Task, attend};
 use super::cache::Cache;
-use super::gguf::{Gguf, Tensor, TensorType};
+use super::gguf::TensorType;
 use super::isa::Isa;
 use super::lanes::{rms_norm, swiglu};
-use super::matrix::{Matrix, Product, floats, load_vector, multiply};
+use super::matrix::{Matrix, Product, floats, multiply};
 use super::parallel;
+use super::prepare::{EMBEDDING, Meta, OUTPUT, OUTPUT_NORM};
 use super::quantized::unpack::{Format, Row};
+use super::shape::{Shape, name};
+use crate::prepared::{Image, View};
 use crate::{Check, Error, Pool, Result};
 
 /// Tokens that go through the layers together.
-pub const CHUNK: usize = 128;
+pub const CHUNK: usize = 256;
 /// Tokens of one attention job; fixed, so that results do not depend on the number of threads.
 const QUERY_TOKENS: usize = 8;
 /// The caller is asked whether to go on at least this often, up to the time of one layer.
 const SLICE: Duration = Duration::from_millis(15);
-/// More layers than any model has.
-const MAX_LAYERS: u64 = 1024;
-
-/// Sizes, from the file's metadata.
-#[derive(Debug, Clone)]
-pub struct Shape {
-    /// Tokens of the vocabulary.
-    pub vocabulary: usize,
-    /// Most positions.
-    pub context: usize,
-    layers: usize,
-    width: usize,
-    inner: usize,
-    heads: usize,
-    key_heads: usize,
-    head: usize,
-    epsilon: f32,
-    rope_base: f32,
-}
-
 struct Layer {
-    attention_norm: Vec<f32>,
+    attention_norm: View<f32>,
     /// Queries, keys and values.
     inputs: [Matrix; 3],
-    biases: [Vec<f32>; 3],
+    biases: [View<f32>; 3],
     attention_out: Matrix,
-    inner_norm: Vec<f32>,
+    inner_norm: View<f32>,
     gate: Matrix,
     up: Matrix,
     down: Matrix,
 }
 
 enum Embedding {
-    /// As it stands in the file.
-    Packed { tensor: Tensor, bytes: Vec<u8> },
+    /// Rows as they stand in the file.
+    Rows { kind: TensorType, bytes: View<u8> },
     /// The output matrix is the embedding too.
     Tied,
 }
@@ -65,7 +49,7 @@ pub struct Qwen2 {
     isa: Isa,
     embedding: Embedding,
     layers: Vec<Layer>,
-    output_norm: Vec<f32>,
+    output_norm: View<f32>,
     output: Matrix,
 }
 
@@ -83,98 +67,47 @@ pub struct Scratch {
     pub logits: Vec<f32>,
 }
 
-impl Shape {
-    fn read(gguf: &Gguf) -> Result<Self> {
-        let integer = |key: &str, default: Option<u64>| {
-            let found = gguf.integer(&format!("qwen2.{key}")).or(default);
-            found
-                .filter(|&n| n > 0 && n <= u64::from(u32::MAX))
-                .map(|n| n as usize)
-                .ok_or_else(|| gguf.damaged(format!("\"qwen2.{key}\" is missing or makes no sense")))
-        };
-        let float = |key: &str, default: f64| {
-            let x = gguf.float(&format!("qwen2.{key}")).unwrap_or(default) as f32;
-            if x.is_finite() && x > 0.0 {
-                Ok(x)
-            } else {
-                Err(gguf.damaged(format!("\"qwen2.{key}\" makes no sense")))
-            }
-        };
-        if gguf.text("qwen2.rope.scaling.type").is_some_and(|kind| kind != "none") {
-            return Err(gguf.damaged("scaled rotary positions are not supported"));
-        }
-        let (width, heads) = (integer("embedding_length", None)?, integer("attention.head_count", None)?);
-        let shape = Self {
-            vocabulary: gguf.tensor("token_embd.weight")?.rows,
-            context: integer("context_length", None)?,
-            layers: integer("block_count", None)?,
-            width,
-            inner: integer("feed_forward_length", None)?,
-            heads,
-            key_heads: integer("attention.head_count_kv", Some(heads as u64))?,
-            head: integer("attention.key_length", Some((width / heads) as u64))?,
-            epsilon: float("attention.layer_norm_rms_epsilon", 1e-6)?,
-            rope_base: float("rope.freq_base", 10_000.0)?,
-        };
-        let sensible = shape.layers as u64 <= MAX_LAYERS
-            && shape.heads.is_multiple_of(shape.key_heads)
-            && shape.head.is_multiple_of(2)
-            && shape.heads.checked_mul(shape.head).is_some_and(|n| n <= u32::MAX as usize);
-        if sensible { Ok(shape) } else { Err(gguf.damaged("its sizes do not fit together")) }
-    }
-}
-
 impl Qwen2 {
-    /// Reads the weights.
+    /// The model in `image`.
     ///
     /// # Errors
-    /// `Damaged` when a tensor is missing or has another shape; whatever `check` returns.
-    pub fn load(gguf: &Gguf, pool: &Pool, check: Check<'_>) -> Result<Self> {
-        let shape = Shape::read(gguf)?;
-        let (width, inner) = (shape.width, shape.inner);
-        let (query_width, key_width) = (shape.heads * shape.head, shape.key_heads * shape.head);
+    /// `Damaged` when a section is missing or has another size than `meta` says.
+    pub fn open(image: &Arc<Image>, meta: &Meta) -> Result<Self> {
+        let shape = meta.shape.clone();
+        if !shape.is_sensible() {
+            return Err(image.damaged("its sizes do not fit together".to_owned()));
+        }
+        let kind = |section: &str| {
+            let kind = meta.types.get(section).copied();
+            kind.ok_or_else(|| image.damaged(format!("it does not tell the type of \"{section}\"")))
+        };
+        let matrix = |section: &str, size| Matrix::open(image, section, kind(section)?, size);
         let mut layers = Vec::new();
         for i in 0..shape.layers {
-            let name = |part: &str| format!("blk.{i}.{part}");
-            let mut matrix = |part: &str, rows: usize, width: usize| {
-                Matrix::load(gguf, &name(&format!("{part}.weight")), (rows, width), pool, check)
-            };
-            let vector = |part: &str, length: usize| load_vector(gguf, &name(part), length);
+            let part = |(part, rows, width): (&str, usize, usize)| matrix(&name(i, part), (rows, width));
+            let [q, k, v, attention_out, gate, up, down] = shape.layer_matrices().map(part);
+            let vector = |(part, length): (&str, usize)| image.view::<f32>(&name(i, part), length);
+            let [attention_norm, q_bias, k_bias, v_bias, inner_norm] = shape.layer_vectors().map(vector);
             layers.push(Layer {
-                attention_norm: vector("attn_norm.weight", width)?,
-                inputs: [
-                    matrix("attn_q", query_width, width)?,
-                    matrix("attn_k", key_width, width)?,
-                    matrix("attn_v", key_width, width)?,
-                ],
-                biases: [
-                    vector("attn_q.bias", query_width)?,
-                    vector("attn_k.bias", key_width)?,
-                    vector("attn_v.bias", key_width)?,
-                ],
-                attention_out: matrix("attn_output", width, query_width)?,
-                inner_norm: vector("ffn_norm.weight", width)?,
-                gate: matrix("ffn_gate", inner, width)?,
-                up: matrix("ffn_up", inner, width)?,
-                down: matrix("ffn_down", width, inner)?,
+                attention_norm: attention_norm?,
+                inputs: [q?, k?, v?],
+                biases: [q_bias?, k_bias?, v_bias?],
+                attention_out: attention_out?,
+                inner_norm: inner_norm?,
+                gate: gate?,
+                up: up?,
+                down: down?,
             });
         }
-        let output_norm = load_vector(gguf, "output_norm.weight", width)?;
-        let (embedding, output) = if gguf.find("output.weight").is_some() {
-            let tensor = gguf.tensor("token_embd.weight")?;
-            if tensor.width != width {
-                return Err(gguf.damaged("the embedding has another width than the layers"));
-            }
-            let mut bytes = super::quantized::room(tensor.rows * tensor.row_bytes, 0)?;
-            for (i, bytes) in bytes.chunks_mut(4096 * tensor.row_bytes).enumerate() {
-                check()?;
-                gguf.read_rows(&tensor, i * 4096, bytes)?;
-            }
-            (Embedding::Packed { tensor, bytes }, "output.weight")
+        let embedding = if image.has(EMBEDDING) {
+            let (values, bytes) = kind(EMBEDDING)?.block();
+            let length = (shape.width / values * bytes).saturating_mul(shape.vocabulary);
+            Embedding::Rows { kind: kind(EMBEDDING)?, bytes: image.view(EMBEDDING, length)? }
         } else {
-            (Embedding::Tied, "token_embd.weight")
+            Embedding::Tied
         };
-        let output = Matrix::load(gguf, output, (shape.vocabulary, width), pool, check)?;
+        let output_norm = image.view(OUTPUT_NORM, shape.width)?;
+        let output = matrix(OUTPUT, (shape.vocabulary, shape.width))?;
         Ok(Self { shape, isa: Isa::best(), embedding, layers, output_norm, output })
     }
 
@@ -182,18 +115,6 @@ impl Qwen2 {
     pub fn cache(&self) -> Cache {
         let full = self.layers.iter().all(|layer| layer.inputs[1].is_dense());
         Cache::new(self.shape.layers, self.shape.key_heads, self.shape.head, full)
-    }
-
-    /// Bytes of the weights.
-    pub fn memory(&self) -> usize {
-        let layers = self.layers.iter().flat_map(|l| {
-            l.inputs.iter().chain([&l.attention_out, &l.gate, &l.up, &l.down]).map(Matrix::memory)
-        });
-        let embedding = match &self.embedding {
-            Embedding::Packed { bytes, .. } => bytes.len(),
-            Embedding::Tied => 0,
-        };
-        layers.sum::<usize>() + embedding + self.output.memory()
     }
 
     /// Reads at most [`CHUNK`] tokens at `position`; leaves the logits after the last `outputs` of them in `scratch`.
@@ -259,9 +180,9 @@ impl Qwen2 {
             }
             match &self.embedding {
                 Embedding::Tied => self.output.row(self.isa, id, x),
-                Embedding::Packed { tensor, bytes } => {
-                    let bytes = &bytes[id * tensor.row_bytes..][..tensor.row_bytes];
-                    unpack_row(tensor.kind, bytes, x);
+                Embedding::Rows { kind, bytes } => {
+                    let row = bytes.len() / self.shape.vocabulary;
+                    unpack_row(*kind, &bytes[id * row..][..row], x);
                 }
             }
         }
@@ -306,7 +227,7 @@ impl Qwen2 {
                 b.token(token, k);
                 c.token(token, v);
                 for (row, bias) in [&mut *q, k, v].into_iter().zip(&layer.biases) {
-                    row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+                    row.iter_mut().zip(&**bias).for_each(|(x, b)| *x += b);
                 }
                 let turns = &rotation[token * head / 2..][..head / 2];
                 let scale = 1.0 / (head as f32).sqrt();

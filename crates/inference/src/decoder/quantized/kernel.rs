@@ -69,6 +69,11 @@ impl Tile<'_> {
         &self.x.codes[first..][..self.blocks * BLOCK]
     }
 
+    /// Whether these are the first blocks of their rows, whose sums begin at zero.
+    fn begins(&self) -> bool {
+        self.first_block == 0
+    }
+
     /// Where the results of a panel and token are.
     fn at(&self, panel: usize, token: usize) -> usize {
         (panel * self.x.tokens + self.first_token + token) * LANES
@@ -90,7 +95,6 @@ pub fn multiply(isa: Isa, layout: Layout, lines: &[Line], x: &Activations, out: 
         avx512_few::run(layout, lines, x, out);
         return;
     }
-    out.fill(0.0);
     let blocks = layout.width / BLOCK;
     let mut expanded = [(); 2].map(|()| Expanded::new(layout.format, BLOCKS.min(blocks)));
     for (lines, out) in lines.chunks(2 * panel_lines).zip(out.chunks_mut(2 * x.tokens * LANES)) {

@@ -18,7 +18,7 @@ pub const BLOCK: usize = 32;
 pub const QUADS: usize = BLOCK / 4;
 
 /// 64 bytes, a register of AVX-512.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub struct Line(pub [u8; 64]);
 
@@ -59,7 +59,7 @@ impl Layout {
 
     /// Lines of a matrix of `rows` rows.
     pub fn lines(self, rows: usize) -> usize {
-        rows.div_ceil(LANES) * self.panel_lines()
+        rows.div_ceil(LANES).saturating_mul(self.panel_lines())
     }
 
     /// Writes `row` into lane `lane` of an empty panel.
@@ -81,7 +81,7 @@ impl Layout {
             }
         }
         let (minimums, _) = self.factors();
-        let factors = bytes_mut(factors);
+        let factors: &mut [u8] = bytemuck::cast_slice_mut(factors);
         let mut write = |from: usize, values: &Factors| {
             let steps = from + values.halves.len() * LANES * 2;
             for (i, half) in values.halves.iter().enumerate() {
@@ -99,13 +99,7 @@ impl Layout {
 
 /// The bytes of some lines.
 pub fn bytes(lines: &[Line]) -> &[u8] {
-    // SAFETY: a `Line` is 64 bytes without padding.
-    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
-}
-
-fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
-    // SAFETY: a `Line` is 64 bytes without padding, and any bytes are a `Line`.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+    bytemuck::cast_slice(lines)
 }
 
 /// Codes, scales and minimums of some blocks of a panel, a code a byte.

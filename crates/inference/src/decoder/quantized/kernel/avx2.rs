@@ -3,7 +3,7 @@
 use std::arch::x86_64::{
     __m256i, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
     _mm256_load_ps, _mm256_load_si256, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
     _mm256_setzero_si256, _mm256_sign_epi8, _mm256_storeu_ps, _mm256_sub_epi8,
 };
 
@@ -63,8 +63,11 @@ unsafe fn product<const T: usize, const QUADS: usize, const MINIMUM: bool, const
     let signed_offset = _mm256_set1_epi8(tile.format.offset.cast_signed());
     let ones = _mm256_set1_epi16(1);
     let at: [usize; T] = std::array::from_fn(|t| tile.at(panel, t) + half * 8);
-    // SAFETY: slices of eight floats.
-    let mut acc = at.map(|at| unsafe { _mm256_loadu_ps(out[at..at + 8].as_ptr()) });
+    let mut acc = [_mm256_setzero_ps(); T];
+    if !tile.begins() {
+        // SAFETY: slices of eight floats.
+        acc = at.map(|at| unsafe { _mm256_loadu_ps(out[at..at + 8].as_ptr()) });
+    }
     for group in 0..groups {
         let lines = &one.lines[group * QUADS..][..QUADS];
         let mut dots = [_mm256_setzero_si256(); T];

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::{
     _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512,
-    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
+    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 use super::Tile;
@@ -65,10 +65,15 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
         factors[t] = tile.scales(t).as_ptr();
         sums[t] = tile.sums(t).as_ptr();
     }
-    let mut acc: [[_; P]; T] = std::array::from_fn(|t| {
-        // SAFETY: slices of sixteen floats.
-        std::array::from_fn(|p| unsafe { _mm512_loadu_ps(out[tile.at(p, t)..][..LANES].as_ptr()) })
-    });
+    let mut acc = [[_mm512_setzero_ps(); P]; T];
+    if !tile.begins() {
+        for (t, acc) in acc.iter_mut().enumerate() {
+            for (p, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: a slice of sixteen floats.
+                *acc = unsafe { _mm512_loadu_ps(out[tile.at(p, t)..][..LANES].as_ptr()) };
+            }
+        }
+    }
     for group in 0..groups {
         let mut dots = std::array::from_fn::<_, T, _>(|t| {
             // SAFETY: `group` is below the lengths checked above.

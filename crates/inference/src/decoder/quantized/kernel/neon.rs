@@ -62,9 +62,13 @@ unsafe fn product<const T: usize>(tile: &Tile<'_>, out: &mut [f32], panel: usize
     // Codes become signed by their offset: 128 wraps to the whole signed range.
     let offset = vdupq_n_u8(tile.format.offset);
     let at: [usize; T] = std::array::from_fn(|t| tile.at(panel, t));
-    // SAFETY: slices of four floats.
-    let mut acc =
-        at.map(|at| [0, 4, 8, 12].map(|lane| unsafe { vld1q_f32(out[at + lane..at + lane + 4].as_ptr()) }));
+    let mut acc = [[vdupq_n_f32(0.0); 4]; T];
+    if !tile.begins() {
+        acc = at.map(|at| {
+            // SAFETY: slices of four floats.
+            [0, 4, 8, 12].map(|lane| unsafe { vld1q_f32(out[at + lane..at + lane + 4].as_ptr()) })
+        });
+    }
     for group in 0..groups {
         let mut dots = [[vdupq_n_s32(0); 4]; T];
         for (quad, line) in one.lines[group * quads..][..quads].iter().enumerate() {

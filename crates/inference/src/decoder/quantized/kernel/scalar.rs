@@ -9,6 +9,9 @@ pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
     let (codes, scales, sums) = (tile.codes(0), tile.scales(0), tile.sums(0));
     for (p, panel) in tile.panels.iter().enumerate() {
         let acc = &mut out[tile.at(p, 0)..][..LANES];
+        if tile.begins() {
+            acc.fill(0.0);
+        }
         for (group, lines) in panel.lines.chunks_exact(format.group / 4).enumerate() {
             let x = &codes[group * format.group..][..format.group];
             let scale = scales[group * format.group / 32];
