@@ -9,6 +9,7 @@
 //! Nothing here knows PostgreSQL. Pages come from a [`store::PageStore`] and are not trusted.
 
 pub mod build;
+pub mod check;
 mod code;
 pub mod directory;
 pub mod error;

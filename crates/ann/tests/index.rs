@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Index, Numbers, clustered, distance, recall};
+use pg_answer_ann::check::check;
 use pg_answer_ann::insert::insert;
 use pg_answer_ann::vacuum::{remove, sizes};
 use pg_answer_ann::{Error, Metric};
@@ -122,6 +123,7 @@ fn deleted_entries_are_used_again() {
     // The first page of a list is filled before the holes of others are.
     assert!(index.store.len() <= pages + pages / 5, "{} pages, {pages} before", index.store.len());
     assert_eq!(sizes(&index.store, &index.meta, &index.space).unwrap().rows, 4000);
+    assert_eq!(check(&index.store, &index.meta, &index.space), Ok(4000));
 }
 
 /// A failure between two changes loses no row and invents none.
@@ -146,6 +148,21 @@ fn a_failure_leaves_a_whole_index() {
         remove(&index.store, &index.meta, &index.space, |row| row < 100).unwrap();
         assert!(all_rows(&index, &rows[0]).into_iter().eq(inserted.into_iter().filter(|row| *row >= 100)));
     }
+}
+
+#[test]
+fn what_is_not_whole_is_found() {
+    let rows = clustered(500, 64, 4, 6);
+    let index = Index::build(Metric::L2, &rows, 64, 3);
+    assert_eq!(check(&index.store, &index.meta, &index.space), Ok(500));
+    // The page is the first that the build wrote behind the meta page: codes. Its owner, kind and count matter.
+    for (at, value) in [(4, 3), (6, 1), (8, 200)] {
+        let mut before = 0;
+        index.store.damage(1, |page| before = std::mem::replace(&mut page[at], value));
+        assert!(check(&index.store, &index.meta, &index.space).is_err(), "byte {at}");
+        index.store.damage(1, |page| page[at] = before);
+    }
+    assert_eq!(check(&index.store, &index.meta, &index.space), Ok(500));
 }
 
 /// Whatever is on the pages, nothing panics and everything ends.
@@ -174,6 +191,7 @@ fn damaged_pages_are_errors() {
                 insert(&index.store, &meta, &space, 5, &rows[500])?;
             }
             remove(&index.store, &meta, &space, |row| row % 3 == 0)?;
+            check(&index.store, &meta, &space)?;
             sizes(&index.store, &meta, &space)
         })();
         errors += usize::from(outcome.is_err());
@@ -199,6 +217,7 @@ proptest! {
                 present.retain(|row| !range.contains(row));
             }
         }
+        prop_assert_eq!(check(&index.store, &index.meta, &index.space), Ok(present.len() as u64));
         prop_assert!(all_rows(&index, &rows[0]).into_iter().eq(present));
     }
 }

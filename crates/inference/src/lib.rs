@@ -28,7 +28,7 @@ pub type Check<'a> = &'a mut dyn FnMut() -> Result<()>;
 /// What loading the model says; [`pg_answer_models::Error::Io`] when the file cannot be written; what `check` says.
 pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Option<Arc<Image>>> {
     match model.card.kind {
-        Kind::Encoder => Ok(None),
+        Kind::Encoder => encoder::prepare(model, check).map(Some),
         Kind::Decoder => decoder::prepare(model, pool, check).map(Some),
     }
 }
@@ -39,7 +39,7 @@ pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<
 /// [`pg_answer_models::Error::Damaged`] when it is no such file.
 pub fn prepared(model: &InstalledModel) -> Result<Option<Arc<Image>>> {
     match model.card.kind {
-        Kind::Encoder => Ok(None),
+        Kind::Encoder => encoder::prepared(model),
         Kind::Decoder => Image::open(model, decoder::LAYOUT),
     }
 }

@@ -1,38 +1,40 @@
 //! Helper threads that only do arithmetic.
 //!
 //! They block every signal, so that a process's signal handlers run on its own main thread, and they sleep
-//! while there is nothing to do.
+//! while there is nothing to do. Work is claimed job by job: a helper that wakes late, because the machine has other
+//! things to do, finds less to do, and nobody waits for a helper that has not begun.
 
-use crate::{Error, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 
-/// A pool of helper threads. The calling thread waits while they work.
+use crate::{Check, Error, Result};
+
+/// A pool of helper threads. The calling thread works with them.
 pub struct Pool {
-    pool: Option<rayon::ThreadPool>,
     threads: usize,
+    helpers: OnceLock<Helpers>,
+    rayon: OnceLock<rayon::ThreadPool>,
 }
 
 impl Pool {
     /// A pool of `threads` threads; 1 runs everything on the calling thread, 0 means one per available core.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the operating system gives no thread.
+    /// None today: threads are made when they are first needed.
     pub fn new(threads: usize) -> Result<Self> {
         quiet_global_pool();
         let threads = match threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
-        if threads == 1 {
-            return Ok(Self { pool: None, threads });
-        }
-        let pool = with_signals_blocked(|| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .thread_name(|i| format!("pg_answer {i}"))
-                .build()
-        });
-        let pool = pool.map_err(|e| Error::Internal(e.to_string()))?;
-        Ok(Self { pool: Some(pool), threads })
+        Ok(Self { threads, helpers: OnceLock::new(), rayon: OnceLock::new() })
+    }
+
+    /// No helpers: everything runs on the calling thread.
+    pub(crate) fn alone() -> Self {
+        Self { threads: 1, helpers: OnceLock::new(), rayon: OnceLock::new() }
     }
 
     /// How many threads work at once.
@@ -40,15 +42,234 @@ impl Pool {
         self.threads
     }
 
-    /// Runs `work` inside the pool: rayon's parallel iterators in it use the pool's threads.
+    /// Calls `work(state, i, chunk)` for each chunk `i` of `items`, each `size` items long but the last, on all
+    /// threads; each thread makes a state of its own with `init`.
+    ///
+    /// `work` gets a check to pass on or to ask. On the calling thread it is `check`; once that has failed, the checks
+    /// of the helpers do too. No chunk is begun after an error.
+    ///
+    /// # Errors
+    /// The first that `work` or `check` returns.
+    pub fn for_each<T: Send, S>(
+        &self,
+        items: &mut [T],
+        size: usize,
+        check: Check<'_>,
+        init: impl Fn() -> S + Sync,
+        work: impl Fn(&mut S, usize, &mut [T], Check<'_>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let size = size.max(1);
+        let jobs = items.len().div_ceil(size);
+        if self.threads == 1 || jobs < 2 {
+            let mut state = init();
+            return items
+                .chunks_mut(size)
+                .enumerate()
+                .try_for_each(|(i, chunk)| work(&mut state, i, chunk, check));
+        }
+        let chunks =
+            Chunks { first: items.as_mut_ptr(), length: items.len(), size, next: AtomicUsize::new(0) };
+        let failure = Failure::default();
+        let run = |check: Check<'_>| {
+            let mut state = None;
+            while !failure.stop.load(Ordering::Relaxed) {
+                let Some((i, chunk)) = chunks.claim() else { break };
+                if let Err(e) = work(state.get_or_insert_with(&init), i, chunk, check) {
+                    failure.set(e);
+                }
+            }
+        };
+        let help = || {
+            let mut check =
+                || if failure.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) };
+            if catch_unwind(AssertUnwindSafe(|| run(&mut check))).is_err() {
+                failure.set(Error::Internal("a helper thread panicked".to_owned()));
+            }
+        };
+        self.helpers()?.run(&help, &failure.stop, || run(check));
+        failure.first.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn helpers(&self) -> Result<&Helpers> {
+        if let Some(helpers) = self.helpers.get() {
+            return Ok(helpers);
+        }
+        let made =
+            Helpers::new(self.threads - 1).map_err(|e| Error::Internal(format!("no helper thread: {e}")))?;
+        Ok(self.helpers.get_or_init(|| made))
+    }
+
+    /// Runs `work` inside a pool of rayon: its parallel iterators in it use as many threads.
     /// A pool of one thread runs it on the calling thread, where they would use rayon's global pool:
     /// code in `work` must ask [`Pool::threads`] first.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
+        if self.threads == 1 {
+            return work();
+        }
+        if self.rayon.get().is_none() {
+            let pool = with_signals_blocked(|| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(self.threads)
+                    .thread_name(|i| format!("pg_answer {i}"))
+                    .build()
+            });
+            if let Ok(pool) = pool {
+                let _ = self.rayon.set(pool);
+            }
+        }
+        match self.rayon.get() {
             Some(pool) => pool.install(work),
+            // Without threads rayon's global pool, which has one, does all of it.
             None => work(),
         }
     }
+}
+
+/// Items that threads take chunk by chunk.
+struct Chunks<T> {
+    first: *mut T,
+    length: usize,
+    size: usize,
+    next: AtomicUsize,
+}
+
+// SAFETY: each item is handed out once, to one thread.
+unsafe impl<T: Send> Sync for Chunks<T> {}
+
+impl<T> Chunks<T> {
+    /// The next chunk and its number.
+    #[allow(clippy::mut_from_ref)]
+    fn claim(&self) -> Option<(usize, &mut [T])> {
+        let i = self.next.fetch_add(1, Ordering::Relaxed);
+        let start = i.checked_mul(self.size).filter(|&start| start < self.length)?;
+        let length = self.size.min(self.length - start);
+        // SAFETY: the range is inside of the items, which are borrowed for as long as `self` is used, and `i` was
+        // never handed out before.
+        Some((i, unsafe { std::slice::from_raw_parts_mut(self.first.add(start), length) }))
+    }
+}
+
+/// The first error of several threads.
+#[derive(Default)]
+struct Failure {
+    stop: AtomicBool,
+    first: Mutex<Option<Error>>,
+}
+
+impl Failure {
+    fn set(&self, error: Error) {
+        lock(&self.first).get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What helpers are asked to call.
+type Job = &'static (dyn Fn() + Sync);
+
+/// Threads that wait for a job.
+struct Helpers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// There is a job, or the end.
+    wake: Condvar,
+    /// The last helper is done.
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    job: Option<Job>,
+    /// Counts jobs, so that a helper does not do one twice.
+    number: u64,
+    /// Helpers inside of the job.
+    running: usize,
+    end: bool,
+}
+
+impl Helpers {
+    fn new(count: usize) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), done: Condvar::new() });
+        let mut helpers = Self { shared, threads: Vec::new() };
+        for i in 0..count {
+            let shared = Arc::clone(&helpers.shared);
+            let builder = std::thread::Builder::new().name(format!("pg_answer {i}")).stack_size(256 << 10);
+            helpers.threads.push(with_signals_blocked(|| builder.spawn(move || shared.serve()))?);
+        }
+        Ok(helpers)
+    }
+
+    /// Runs `own` here while helpers run `job`, and returns when all that began have ended.
+    fn run(&self, job: &(dyn Fn() + Sync), stop: &AtomicBool, own: impl FnOnce()) {
+        /// Takes the job back, also when `own` unwinds.
+        struct Recall<'a>(&'a Shared, &'a AtomicBool);
+        impl Drop for Recall<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.1.store(true, Ordering::Relaxed);
+                }
+                let mut state = lock(&self.0.state);
+                state.job = None;
+                while state.running > 0 {
+                    state = self.0.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+        // SAFETY: `Recall` does not let go of the borrow before no helper has or can get the job.
+        let job = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), Job>(job) };
+        let recall = Recall(&self.shared, stop);
+        {
+            let mut state = lock(&self.shared.state);
+            state.job = Some(job);
+            state.number += 1;
+        }
+        self.shared.wake.notify_all();
+        own();
+        drop(recall);
+    }
+}
+
+impl Drop for Helpers {
+    fn drop(&mut self) {
+        lock(&self.shared.state).end = true;
+        self.shared.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            // A helper catches its panics.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// What a helper does.
+    fn serve(&self) {
+        let mut last = 0;
+        let mut state = lock(&self.state);
+        while !state.end {
+            match state.job {
+                Some(job) if state.number != last => {
+                    last = state.number;
+                    state.running += 1;
+                    drop(state);
+                    job();
+                    state = lock(&self.state);
+                    state.running -= 1;
+                    if state.running == 0 {
+                        self.done.notify_all();
+                    }
+                }
+                _ => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// Nothing under these locks panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Libraries that ask rayon for the number of threads outside of a pool start its global one: a thread per
@@ -72,5 +293,109 @@ fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
         let result = work();
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut());
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_helper() -> bool {
+        std::thread::current().name().is_some_and(|name| name.starts_with("pg_answer"))
+    }
+
+    #[test]
+    fn each_item_is_worked_on_once() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::new(threads).unwrap();
+            for length in [0, 1, 2, 7, 100] {
+                let mut items = vec![0; length];
+                pool.for_each(
+                    &mut items,
+                    3,
+                    &mut || Ok(()),
+                    || 1,
+                    |one, i, chunk, check| {
+                        check()?;
+                        chunk.iter_mut().enumerate().for_each(|(j, item)| *item += *one * (3 * i + j));
+                        Ok(())
+                    },
+                )
+                .unwrap();
+                assert_eq!(items, (0..length).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn errors_and_panics_come_back_and_the_pool_lives_on() {
+        let pool = Pool::new(3).unwrap();
+        for round in 0..50 {
+            let mut items = [0; 64];
+            let got = pool.for_each(
+                &mut items,
+                1,
+                &mut || Ok(()),
+                || (),
+                |(), i, _, _| {
+                    if i == round { Err(Error::InvalidInput(i.to_string())) } else { Ok(()) }
+                },
+            );
+            assert!(matches!(got, Err(Error::InvalidInput(text)) if text == round.to_string()));
+            // Helpers are slow, so that some of the jobs are left for this thread.
+            let work = |(): &mut (), _, _: &mut [i32], check: Check<'_>| {
+                if is_helper() {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                check()
+            };
+            let unwound = catch_unwind(AssertUnwindSafe(|| {
+                pool.for_each(&mut [0; 1000], 1, &mut || panic!("cancelled"), || (), work)
+            }));
+            assert!(unwound.is_err());
+        }
+        let panicked = pool.for_each(
+            &mut [0; 64],
+            1,
+            &mut || Ok(()),
+            || (),
+            |(), _, _, _| {
+                if std::thread::current().name().is_some_and(|n| n.starts_with("pg_answer")) {
+                    panic!("in a helper");
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                Ok(())
+            },
+        );
+        assert!(matches!(panicked, Ok(()) | Err(Error::Internal(_))));
+    }
+
+    #[test]
+    fn helpers_block_all_signals() {
+        let pool = Pool::new(2).unwrap();
+        let mut blocked = [None; 256];
+        pool.for_each(
+            &mut blocked,
+            1,
+            &mut || Ok(()),
+            || (),
+            |(), _, slot, _| {
+                std::thread::sleep(std::time::Duration::from_micros(200));
+                if std::thread::current().name().is_some_and(|n| n.starts_with("pg_answer")) {
+                    // SAFETY: plain calls with valid pointers to a local signal set.
+                    slot[0] = Some(unsafe {
+                        let mut set: libc::sigset_t = std::mem::zeroed();
+                        libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut set);
+                        [libc::SIGINT, libc::SIGTERM, libc::SIGALRM, libc::SIGUSR1]
+                            .iter()
+                            .all(|&signal| libc::sigismember(&raw const set, signal) == 1)
+                    });
+                }
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert!(blocked.iter().flatten().count() > 0);
+        assert!(blocked.iter().flatten().all(|&all| all));
     }
 }

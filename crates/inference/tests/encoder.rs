@@ -5,6 +5,7 @@ mod encoder {
 }
 
 use encoder::model::{TinyModel, read_reference};
+use pg_answer_inference::encoder::{Kernels, prepare, prepared};
 use pg_answer_inference::{Encoder, Error, Pool, Role, Tokens};
 
 fn load(model: &TinyModel) -> Result<Encoder, Error> {
@@ -34,7 +35,7 @@ fn assert_refused(model: &TinyModel, why: &str) {
 
 #[test]
 fn ids_and_vectors_are_those_of_the_reference() {
-    let encoder = load(&TinyModel::new()).unwrap();
+    let encoder = Encoder::load_for(&TinyModel::new().open(), Kernels::Candle).unwrap();
     let cases = read_reference();
     assert_eq!((encoder.dims(), encoder.max_tokens(), cases.len()), (48, 48, 7));
     assert!(encoder.memory() > 4 * 48 * 1000);
@@ -53,6 +54,44 @@ fn ids_and_vectors_are_those_of_the_reference() {
 }
 
 #[test]
+fn kernels_are_near_the_reference_whatever_the_batch_and_the_threads() {
+    let encoder = load(&TinyModel::new()).unwrap();
+    let cases = read_reference();
+    let tokens: Vec<Tokens> =
+        cases.iter().map(|case| encoder.tokenize(&case.text, Role::Plain).unwrap()).collect();
+    let together = embed(&encoder, &tokens, 1);
+    assert_eq!(embed(&encoder, &tokens, 2), together);
+    assert_eq!(embed(&encoder, &tokens, 5), together);
+    for (i, (case, vector)) in cases.iter().zip(&together).enumerate() {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let want = &case.embedding;
+        let cosine = dot(vector, want) / (dot(vector, vector) * dot(want, want)).sqrt();
+        assert!(cosine > 0.9995, "{:?}: {cosine}", case.text);
+        for threads in [1, 3] {
+            assert_eq!(embed(&encoder, &tokens[i..=i], threads)[0], *vector, "{:?}", case.text);
+        }
+    }
+}
+
+#[test]
+fn a_prepared_model_computes_the_same() {
+    let tiny = TinyModel::new();
+    let model = tiny.open();
+    let loaded = load(&tiny).unwrap();
+    assert!(prepared(&model).unwrap().is_none());
+    prepare(&model, &mut || Ok(())).unwrap();
+    let image = prepared(&model).unwrap().unwrap();
+    image.verify(&mut || Ok(())).unwrap();
+    assert_eq!(image.private_memory(), 0);
+    let mapped = load(&tiny).unwrap();
+    let tokens = [loaded.tokenize("a vector database", Role::Plain).unwrap()];
+    assert_eq!(embed(&loaded, &tokens, 1), embed(&mapped, &tokens, 1));
+    let stopped = prepare(&model, &mut || Err(Error::Interrupted));
+    assert!(matches!(stopped, Err(Error::Interrupted)));
+    assert!(prepared(&model).unwrap().is_some());
+}
+
+#[test]
 fn many_texts_are_split_and_stay_in_order() {
     let encoder = load(&TinyModel::new()).unwrap();
     let texts: Vec<Tokens> =
@@ -60,7 +99,7 @@ fn many_texts_are_split_and_stay_in_order() {
     let together = embed(&encoder, &texts, 2);
     for i in [0, 1, 28, 29, 1500, 2999] {
         let alone = embed(&encoder, &texts[i..=i], 1);
-        assert!(alone[0].iter().zip(&together[i]).all(|(a, b)| (a - b).abs() <= 1e-6), "text {i}");
+        assert_eq!(alone[0], together[i], "text {i}");
     }
     assert!(embed(&encoder, &[], 2).is_empty());
 }
@@ -274,6 +313,7 @@ fn tensors_are_held_against_the_configuration() {
 
 #[test]
 fn half_precision_weights_are_widened() {
+    let load = |model: &TinyModel| Encoder::load_for(&model.open(), Kernels::Candle);
     let exact = load(&TinyModel::new()).unwrap();
     let tokens = exact.tokenize("a vector database", Role::Plain).unwrap();
     let want = embed(&exact, std::slice::from_ref(&tokens), 1).remove(0);

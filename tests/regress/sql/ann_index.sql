@@ -79,6 +79,7 @@ SELECT count(*), count(DISTINCT id) FROM (SELECT id FROM t ORDER BY v <-> '[1,2,
 SELECT check_recall('<=>', 0.9), check_recall('<->', 0.9), check_recall('<#>', 0.9);
 REINDEX TABLE t;
 SELECT ann_stats('t_l2')->'rows' AS rows, ann_stats('t_l2')->'holes' AS holes;
+SELECT ann_check('t_l2') AS rows, ann_check('t_ip') AS rows;
 CREATE INDEX CONCURRENTLY t_again ON t USING ann (v vector_l2_ops);
 SELECT ann_stats('t_again')->'rows' AS rows;
 

@@ -1,299 +1,241 @@
 //! BERT (Devlin et al. 2018), the encoder network: token ids in, one row per token out.
 //!
-//! Texts are not padded: a batch is the concatenation of its texts, one row per token. Dense layers run over
-//! all rows at once, attention over each text and head.
+//! Texts are not padded: a batch is the concatenation of its texts, one row per token. Rows are stored in panels of 32
+//! columns, so that each panel of a step's result is one piece of memory that one thread writes.
 
-use rayon::prelude::*;
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use pg_answer_models::InstalledModel;
 
 use super::config::{Activation, Bert as Config};
-use super::dense::Dense;
 use super::files::Files;
-use super::kernels::{Level, Norm, Scratch, add_norm, attend_head, gelu_bias, gelu_tanh_bias, relu_bias};
-use super::weights::Weights;
+use super::kernels::{
+    COLUMNS, Head, Level, Line, Norm, Pairs, ROWS, Scratch, Wide, add_bias, attend, bias, for_blocks,
+    gelu_bias, gelu_tanh_bias, multiply, normalize, relu_bias,
+};
+use super::packed::{Dense, Layer, NormWeights, Packed, Shape};
 use crate::{Check, Error, Pool, Result};
 
-/// Work between two calls of the check: about 5 ms on a modern core, 100 ms on one without AVX.
-const FLOPS_PER_CHECK: usize = 1 << 29;
+/// Panels of the wide rows that are computed in one go.
+const WIDE_PANELS: usize = 4;
 
-/// Weights of the network.
+/// A network ready to run.
 pub struct Bert {
-    hidden: usize,
-    heads: usize,
+    shape: Shape,
     activation: Activation,
+    epsilon: f32,
     level: Level,
-    /// vocabulary × hidden.
-    words: Vec<f32>,
-    /// positions × hidden.
-    positions: Vec<f32>,
-    /// The row of token type 0, which all tokens of a single text have.
-    token_type: Vec<f32>,
-    norm: Norm,
-    layers: Vec<Layer>,
+    packed: Packed,
 }
 
-struct Layer {
-    /// Queries, keys and values of all heads.
-    qkv: Dense,
-    attention: Dense,
-    attention_norm: Norm,
-    up: Dense,
-    down: Dense,
-    output_norm: Norm,
-}
-
-/// Rows of a running batch and the space its steps need.
-struct Batch {
+/// Rows of a running batch and the space that its steps need, kept from batch to batch.
+#[derive(Default)]
+pub struct Batch {
     /// Length of each text.
     lengths: Vec<usize>,
-    /// rows × hidden: what the network works on.
-    x: Vec<f32>,
-    /// rows × hidden: what the next normalisation adds.
-    y: Vec<f32>,
-    /// rows × 3·hidden or rows × intermediate.
-    wide: Vec<f32>,
-    /// What heads attend to: for each text, for each head, length × head_dim.
-    context: Vec<f32>,
+    /// Rows of all texts, and one more where an even number would make the panels share a few sets of the caches.
+    rows: usize,
+    /// What the network works on.
+    x: Vec<Wide>,
+    /// The same, rounded.
+    lines: Vec<Line>,
+    /// What heads attend to.
+    context: Vec<Line>,
+    /// Between the two dense layers of the feed-forward part.
+    wide: Vec<Line>,
+}
+
+/// Space for one head.
+#[derive(Default)]
+struct HeadSpace {
+    /// Queries, keys and values.
+    parts: [Vec<Line>; 3],
+    attention: Scratch,
+}
+
+impl Batch {
+    /// Row `r`, `width` elements.
+    pub fn row(&self, r: usize, width: usize) -> impl Iterator<Item = f32> {
+        self.x.iter().skip(r).step_by(self.rows).flatten().copied().take(width)
+    }
 }
 
 impl Bert {
-    /// Reads and packs the weights.
+    /// Opens the weights of `model`.
     ///
     /// # Errors
     /// [`pg_answer_models::Error::Damaged`] when a tensor is missing or has not the configuration's shape.
-    pub fn read(files: &Files<'_>, config: &Config) -> Result<Self> {
-        let weights = Weights::read(files)?;
-        let hidden = config.hidden;
-        let table = |name: &str| weights.get(&format!("embeddings.{name}.weight"), &[0, hidden]);
-        let mut token_type = table("token_type_embeddings")?;
-        token_type.truncate(hidden);
-        let mut layers = Vec::new();
-        for i in 0..config.layers {
-            layers.push(Layer::read(&weights, config, &format!("encoder.layer.{i}"))?);
-        }
+    pub fn open(model: &InstalledModel, files: &Files<'_>, config: &Config) -> Result<Self> {
         Ok(Self {
-            hidden,
-            heads: config.heads,
+            shape: Shape::new(config),
             activation: config.activation,
+            epsilon: config.epsilon,
             level: Level::best(),
-            words: table("word_embeddings")?,
-            positions: table("position_embeddings")?,
-            token_type,
-            norm: read_norm(&weights, config, "embeddings.LayerNorm")?,
-            layers,
+            packed: Packed::open(model, files, config)?,
         })
-    }
-
-    /// Elements of a row.
-    pub fn hidden(&self) -> usize {
-        self.hidden
     }
 
     /// Most tokens of a text.
     pub fn positions(&self) -> usize {
-        self.positions.len() / self.hidden
+        self.packed.positions.len() / self.shape.hidden
     }
 
     /// Number of token ids that are known.
     pub fn vocabulary(&self) -> usize {
-        self.words.len() / self.hidden
+        self.packed.words.len() / self.shape.hidden
     }
 
-    /// Bytes of all weights.
+    /// Bytes of all weights, shared with other processes or not.
     pub fn memory(&self) -> usize {
-        let tables = (self.words.len() + self.positions.len()) * size_of::<f32>();
-        tables + self.layers.iter().map(Layer::memory).sum::<usize>()
+        self.packed.image.memory()
     }
 
-    /// The last hidden state of each token of `texts`, rows × hidden. Each text has at least one and at most
-    /// [`Bert::positions`] ids, all below [`Bert::vocabulary`].
+    /// Computes the last hidden state of each token of `texts` into the rows of `batch`. Each text has at least one and
+    /// at most [`Bert::positions`] ids, all below [`Bert::vocabulary`].
     ///
     /// # Errors
     /// What `check` says; [`Error::InvalidInput`] for other texts than these.
-    pub fn forward(&self, texts: &[&[u32]], pool: &Pool, check: Check<'_>) -> Result<Vec<f32>> {
-        let mut batch = self.embed(texts)?;
-        let rows: usize = batch.lengths.iter().sum();
-        // Each layer has two halves; as many run in one go as fit between two checks.
-        let halves = 2 * self.layers.len();
-        let at_once =
-            self.layers.first().map_or(1, |l| FLOPS_PER_CHECK / (rows * l.flops() / 2).max(1)).max(1);
-        let mut next = 0;
-        check()?;
-        while next < halves {
-            let end = halves.min(next + at_once);
-            pool.run(|| -> Result<()> {
-                for half in next..end {
-                    let layer = &self.layers[half / 2];
-                    match half % 2 {
-                        0 => self.attend(layer, &mut batch, pool.threads())?,
-                        _ => self.feed_forward(layer, &mut batch, pool.threads())?,
-                    }
-                }
-                Ok(())
-            })?;
-            next = end;
-            check()?;
+    pub fn forward(&self, texts: &[&[u32]], batch: &mut Batch, pool: &Pool, check: Check<'_>) -> Result<()> {
+        self.embed(texts, batch)?;
+        for layer in &self.packed.layers {
+            self.attend(layer, batch, pool, check)?;
+            self.feed_forward(layer, batch, pool, check)?;
         }
-        Ok(batch.x)
+        Ok(())
     }
 
-    /// How many rows one forward pass should have: enough to fill the matrix kernels, few enough to stay in the
-    /// caches and to reach the check in time.
-    pub fn rows_at_once(&self) -> usize {
-        let flops = self.layers.first().map_or(1, |l| l.flops() / 2).max(1);
-        (FLOPS_PER_CHECK / flops).clamp(64, 1024)
-    }
-
-    /// Sums of the three embeddings of each token, normalised.
-    fn embed(&self, texts: &[&[u32]]) -> Result<Batch> {
-        let h = self.hidden;
-        let rows: usize = texts.iter().map(|t| t.len()).sum();
-        let widest = self.layers.iter().map(|l| l.qkv.outputs().max(l.up.outputs())).max().unwrap_or(0);
-        let mut x = Vec::with_capacity(rows * h);
-        let mut y = Vec::with_capacity(rows * h);
+    /// Sums of the embeddings of each token, normalised.
+    fn embed(&self, texts: &[&[u32]], batch: &mut Batch) -> Result<()> {
+        let Shape { hidden: h, heads, row, head, wide } = self.shape;
+        let tokens: usize = texts.iter().map(|t| t.len()).sum();
+        let rows = if tokens > 64 { tokens | 1 } else { tokens };
+        batch.rows = rows;
+        batch.lengths.clear();
+        batch.lengths.extend(texts.iter().map(|t| t.len()));
+        batch.x.clear();
+        batch.x.resize(row * rows, [0.0; COLUMNS]);
+        batch.lines.resize(row * rows, Line::default());
+        batch.context.clear();
+        batch.context.resize(heads * head * rows, Line::default());
+        batch.wide.resize(wide * rows, Line::default());
+        let words: &[f16] = self.packed.words.reinterpret_cast();
+        let mut sum = vec![0.0; h];
+        let mut r = 0;
         for text in texts {
-            let positions = self.positions.get(..text.len() * h);
-            y.extend_from_slice(positions.ok_or_else(|| Error::InvalidInput("the text is too long".into()))?);
-            for &id in *text {
-                let row = usize::try_from(id).ok().and_then(|id| self.words.chunks_exact(h).nth(id));
-                x.extend_from_slice(
-                    row.ok_or_else(|| Error::InvalidInput(format!("token id {id} is unknown")))?,
-                );
+            for (position, &id) in text.iter().enumerate() {
+                let word = usize::try_from(id).ok().and_then(|id| words.chunks_exact(h).nth(id));
+                let word = word.ok_or_else(|| Error::InvalidInput(format!("token id {id} is unknown")))?;
+                let place = self.packed.positions.chunks_exact(h).nth(position);
+                let place = place.ok_or_else(|| Error::InvalidInput("the text is too long".into()))?;
+                word.convert_to_f32_slice(&mut sum);
+                sum.iter_mut().zip(place).for_each(|(s, p)| *s += p);
+                for (out, part) in batch.x.iter_mut().skip(r).step_by(rows).zip(sum.chunks(COLUMNS)) {
+                    out[..part.len()].copy_from_slice(part);
+                }
+                r += 1;
             }
         }
-        add_norm(self.level, &mut x, &y, &self.token_type, &self.norm);
-        Ok(Batch {
-            lengths: texts.iter().map(|t| t.len()).collect(),
-            context: vec![0.0; x.len()],
-            wide: vec![0.0; rows * widest],
-            x,
-            y,
-        })
+        self.normalize(batch, &self.packed.norm);
+        Ok(())
     }
 
-    /// x ← norm(x + dense(attention(x))).
-    fn attend(&self, layer: &Layer, batch: &mut Batch, threads: usize) -> Result<()> {
-        let h = self.hidden;
-        let head_dim = h / self.heads;
-        let Batch { lengths, x, y, wide, context } = batch;
-        let qkv = &mut wide[..x.len() * 3];
-        layer.qkv.apply(x, qkv)?;
+    fn normalize(&self, batch: &mut Batch, norm: &NormWeights) {
+        let norm =
+            Norm { weight: &norm.weight, bias: &norm.bias, width: self.shape.hidden, epsilon: self.epsilon };
+        normalize(self.level, &mut batch.x, &mut batch.lines, batch.rows, &norm);
+    }
 
-        let mut tasks = Vec::with_capacity(lengths.len() * self.heads);
-        let (mut rows, mut rest) = (&*qkv, &mut context[..]);
-        for &length in lengths.iter() {
-            let (text, after) = rows.split_at(length * 3 * h);
-            rows = after;
-            for head in 0..self.heads {
-                let (out, after) = rest.split_at_mut(length * head_dim);
-                rest = after;
-                tasks.push((text, head, out));
-            }
-        }
-        let run = |scratch: &mut Scratch, (text, head, out): (&[f32], usize, &mut [f32])| {
-            attend_head(self.level, text, &layer.qkv.bias, head, head_dim, out, scratch);
-        };
-        if threads == 1 {
-            let mut scratch = Scratch::default();
-            tasks.into_iter().for_each(|task| run(&mut scratch, task));
-        } else {
-            tasks.into_par_iter().for_each_init(Scratch::default, run);
-        }
-
-        // From one block per head to one row per token.
-        let (mut to, mut from) = (&mut y[..], &context[..]);
-        for &length in lengths.iter() {
-            let (rows, rest) = to.split_at_mut(length * h);
-            let (blocks, after) = from.split_at(length * h);
-            (to, from) = (rest, after);
-            for (head, block) in blocks.chunks_exact(length * head_dim).enumerate() {
-                for (row, part) in rows.chunks_exact_mut(h).zip(block.chunks_exact(head_dim)) {
-                    row[head * head_dim..][..head_dim].copy_from_slice(part);
+    /// x ← norm(x + output(attention(x))).
+    fn attend(&self, layer: &Layer, batch: &mut Batch, pool: &Pool, check: Check<'_>) -> Result<()> {
+        let (rows, panels) = (batch.rows, self.shape.head);
+        let scale = 1.0 / ((self.shape.hidden / self.shape.heads) as f32).sqrt();
+        let (x, lengths) = (&batch.lines, &batch.lengths);
+        let head = |space: &mut HeadSpace, head: usize, out: &mut [Line], check: Check<'_>| {
+            check()?;
+            for (part, lines) in space.parts.iter_mut().enumerate() {
+                lines.resize(panels * rows, Line::default());
+                for (panel, lines) in lines.chunks_exact_mut(rows).enumerate() {
+                    let panel = (head * 3 + part) * panels + panel;
+                    self.product(&layer.attention, panel, x, rows, |first, product, b| {
+                        bias(self.level, product, b, &mut lines[first..]);
+                    });
                 }
             }
-        }
-        layer.attention.apply(y, context)?;
-        self.add_norm(x, context, &layer.attention.bias, &layer.attention_norm, threads);
+            let [queries, keys, values] = &space.parts;
+            let head = Head { queries, keys, values, rows, scale };
+            let mut first = 0;
+            for &length in lengths {
+                attend(self.level, &head, first, length, out, &mut space.attention);
+                first += length;
+            }
+            Ok(())
+        };
+        pool.for_each(&mut batch.context, panels * rows, check, HeadSpace::default, head)?;
+        self.add_product(&layer.output, &batch.context, &mut batch.x, rows, pool, check)?;
+        self.normalize(batch, &layer.output_norm);
         Ok(())
     }
 
     /// x ← norm(x + down(activation(up(x)))).
-    fn feed_forward(&self, layer: &Layer, batch: &mut Batch, threads: usize) -> Result<()> {
-        let Batch { x, y, wide, .. } = batch;
-        let width = layer.up.outputs();
-        let wide = &mut wide[..x.len() / self.hidden * width];
-        layer.up.apply(x, wide)?;
-        let bias = &layer.up.bias;
-        let activate = |rows: &mut [f32]| match self.activation {
-            Activation::Gelu => gelu_bias(self.level, rows, bias),
-            Activation::GeluTanh => gelu_tanh_bias(self.level, rows, bias),
-            Activation::Relu => relu_bias(self.level, rows, bias),
+    fn feed_forward(&self, layer: &Layer, batch: &mut Batch, pool: &Pool, check: Check<'_>) -> Result<()> {
+        let rows = batch.rows;
+        let activate = match self.activation {
+            Activation::Gelu => gelu_bias,
+            Activation::GeluTanh => gelu_tanh_bias,
+            Activation::Relu => relu_bias,
         };
-        if threads == 1 {
-            activate(wide);
-        } else {
-            let rows = rows_per_task(wide.len() / width, threads);
-            wide.par_chunks_mut(rows * width).for_each(activate);
-        }
-        layer.down.apply(wide, y)?;
-        self.add_norm(x, y, &layer.down.bias, &layer.output_norm, threads);
+        let x = &batch.lines;
+        let up = |(): &mut (), chunk: usize, out: &mut [Line], check: Check<'_>| {
+            check()?;
+            for (panel, lines) in out.chunks_exact_mut(rows).enumerate() {
+                self.product(&layer.up, chunk * WIDE_PANELS + panel, x, rows, |first, product, b| {
+                    activate(self.level, product, b, &mut lines[first..]);
+                });
+            }
+            Ok(())
+        };
+        pool.for_each(&mut batch.wide, WIDE_PANELS * rows, check, || (), up)?;
+        self.add_product(&layer.down, &batch.wide, &mut batch.x, rows, pool, check)?;
+        self.normalize(batch, &layer.down_norm);
         Ok(())
     }
 
-    fn add_norm(&self, x: &mut [f32], y: &[f32], bias: &[f32], norm: &Norm, threads: usize) {
-        if threads == 1 {
-            add_norm(self.level, x, y, bias, norm);
-        } else {
-            let size = rows_per_task(x.len() / self.hidden, threads) * self.hidden;
-            x.par_chunks_mut(size)
-                .zip(y.par_chunks(size))
-                .for_each(|(x, y)| add_norm(self.level, x, y, bias, norm));
-        }
-    }
-}
-
-/// Enough rows that a task outweighs its hand-over, few enough that all threads have some.
-fn rows_per_task(rows: usize, threads: usize) -> usize {
-    rows.div_ceil(2 * threads).max(8)
-}
-
-impl Layer {
-    fn read(weights: &Weights<'_>, config: &Config, name: &str) -> Result<Self> {
-        let (h, wide) = (config.hidden, config.intermediate);
-        let mut weight = Vec::new();
-        let mut bias = Vec::new();
-        for part in ["query", "key", "value"] {
-            weight.extend(weights.get(&format!("{name}.attention.self.{part}.weight"), &[h, h])?);
-            bias.extend(weights.get(&format!("{name}.attention.self.{part}.bias"), &[h])?);
-        }
-        let dense = |part: &str, outputs: usize, inputs: usize| {
-            let weight = weights.get(&format!("{name}.{part}.dense.weight"), &[outputs, inputs])?;
-            let bias = weights.get(&format!("{name}.{part}.dense.bias"), &[outputs])?;
-            Dense::new(&weight, bias, inputs)
+    /// x ← x + dense(lines).
+    fn add_product(
+        &self,
+        dense: &Dense,
+        lines: &[Line],
+        x: &mut [Wide],
+        rows: usize,
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<()> {
+        let add = |(): &mut (), panel: usize, x: &mut [Wide], check: Check<'_>| {
+            check()?;
+            self.product(dense, panel, lines, rows, |first, product, b| {
+                add_bias(self.level, product, b, &mut x[first..]);
+            });
+            Ok(())
         };
-        Ok(Self {
-            qkv: Dense::new(&weight, bias, h)?,
-            attention: dense("attention.output", h, h)?,
-            attention_norm: read_norm(weights, config, &format!("{name}.attention.output.LayerNorm"))?,
-            up: dense("intermediate", wide, h)?,
-            down: dense("output", h, wide)?,
-            output_norm: read_norm(weights, config, &format!("{name}.output.LayerNorm"))?,
-        })
+        pool.for_each(x, rows, check, || (), add)
     }
 
-    fn memory(&self) -> usize {
-        [&self.qkv, &self.attention, &self.up, &self.down].iter().map(|d| d.memory()).sum()
+    /// Multiplies `x` with a panel of `dense`; `store` gets some rows of the product, where they begin, and the bias.
+    fn product(
+        &self,
+        dense: &Dense,
+        panel: usize,
+        x: &[Line],
+        rows: usize,
+        mut store: impl FnMut(usize, &[Wide], &Wide),
+    ) {
+        let size = x.len() / rows * 16;
+        let weight: &[Pairs] = &dense.weight[panel * size..][..size];
+        let bias = &dense.bias[panel];
+        let mut product = [[0.0; COLUMNS]; ROWS];
+        for_blocks(rows, |first, count| {
+            multiply(self.level, &x[first..], rows, weight, &mut product[..count]);
+            store(first, &product[..count], bias);
+        });
     }
-
-    /// Floating-point operations per row in the dense layers.
-    fn flops(&self) -> usize {
-        2 * self.memory() / size_of::<f32>()
-    }
-}
-
-fn read_norm(weights: &Weights<'_>, config: &Config, name: &str) -> Result<Norm> {
-    Ok(Norm {
-        weight: weights.get(&format!("{name}.weight"), &[config.hidden])?,
-        bias: weights.get(&format!("{name}.bias"), &[config.hidden])?,
-        epsilon: config.epsilon,
-    })
 }

@@ -1,25 +1,33 @@
 //! Encoders: text into vectors.
 //!
 //! text → [`tokenizer`] → ids → [`bert`] → one row per token → [`pooling`] → vector. [`config`], [`files`] and
-//! [`weights`] read the model's files.
+//! [`weights`] read the model's files, [`packed`] prepares what [`bert`] runs on; [`generic`] is candle's way.
 
 mod bert;
 mod config;
-mod dense;
 mod files;
+mod generic;
 mod kernels;
+mod packed;
 mod pooling;
 mod tokenizer;
 mod weights;
 
+use std::sync::Arc;
+
 use pg_answer_models::{InstalledModel, Kind};
 
-use self::bert::Bert;
+use self::bert::{Batch, Bert};
 use self::config::Config;
 use self::files::Files;
+use self::generic::Generic;
 use self::tokenizer::Tokenizer;
 pub use self::tokenizer::Tokens;
+use crate::prepared::{Image, Place};
 use crate::{Check, Error, Pool, Result};
+
+/// Rows of one forward pass: enough to make each weight that is read worth it, few enough to stay in a core's caches.
+const ROWS_AT_ONCE: usize = 160;
 
 /// What a text is to a search. Some models want to be told, by a prompt before the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,43 +40,92 @@ pub enum Role {
     Document,
 }
 
+/// Which arithmetic runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kernels {
+    /// The kernels of this crate.
+    #[default]
+    Auto,
+    /// Those of candle: slow, in f32, and the reference of the others.
+    Candle,
+}
+
 /// An encoder in memory. It does not change, and threads may share it.
 pub struct Encoder {
     model: String,
     config: Config,
     tokenizer: Tokenizer,
-    bert: Bert,
+    network: Network,
     max_tokens: usize,
 }
 
+enum Network {
+    Bert(Bert),
+    Generic(Generic),
+}
+
+/// Writes the prepared file of `model`.
+///
+/// # Errors
+/// As [`Encoder::load`]; [`pg_answer_models::Error::Io`]; what `check` says.
+pub fn prepare(model: &InstalledModel, check: Check<'_>) -> Result<Arc<Image>> {
+    let mut files = Files::new(model);
+    let config = Config::read(&mut files)?;
+    packed::build(model, &files, &config.bert, Place::File, check)
+}
+
+/// The prepared file of `model`, when there is one.
+///
+/// # Errors
+/// [`pg_answer_models::Error::Damaged`] when it is no such file.
+pub fn prepared(model: &InstalledModel) -> Result<Option<Arc<Image>>> {
+    Image::open(model, packed::LAYOUT)
+}
+
 impl Encoder {
-    /// Reads the files of `model`, a BERT in the layout of sentence-transformers.
+    /// Opens `model`, a BERT in the layout of sentence-transformers.
     ///
     /// # Errors
     /// [`pg_answer_models::Error::Damaged`] when a file is missing or broken, [`Error::Unsupported`] when it is
     /// another kind of model.
     pub fn load(model: &InstalledModel) -> Result<Self> {
+        Self::load_for(model, Kernels::Auto)
+    }
+
+    /// As [`Encoder::load`], to be run by `kernels`.
+    ///
+    /// # Errors
+    /// As [`Encoder::load`].
+    pub fn load_for(model: &InstalledModel, kernels: Kernels) -> Result<Self> {
         let mut files = Files::new(model);
         if model.card.kind != Kind::Encoder {
             return Err(files.unsupported("it is not an encoder".to_owned()));
         }
         let config = Config::read(&mut files)?;
         let tokenizer = Tokenizer::read(&files)?;
-        let bert = Bert::read(&files, &config.bert)?;
-        if model.card.dims.is_some_and(|dims| dims != bert.hidden()) {
-            let reason = format!("its vectors have {} dimensions, its card says otherwise", bert.hidden());
+        let network = match kernels {
+            Kernels::Auto => Network::Bert(Bert::open(model, &files, &config.bert)?),
+            Kernels::Candle => Network::Generic(Generic::read(&files, &config.bert)?),
+        };
+        let dims = config.bert.hidden;
+        if model.card.dims.is_some_and(|card| card != dims) {
+            let reason = format!("its vectors have {dims} dimensions, its card says otherwise");
             return Err(files.unsupported(reason));
         }
-        let max_tokens = config.max_tokens.min(bert.positions());
+        let positions = match &network {
+            Network::Bert(bert) => bert.positions(),
+            Network::Generic(generic) => generic.positions(),
+        };
+        let max_tokens = config.max_tokens.min(positions);
         if max_tokens <= tokenizer.specials() {
             return Err(files.unsupported(format!("it reads at most {max_tokens} tokens")));
         }
-        Ok(Self { model: model.card.name.clone(), config, tokenizer, bert, max_tokens })
+        Ok(Self { model: model.card.name.clone(), config, tokenizer, network, max_tokens })
     }
 
     /// Elements of a vector.
     pub fn dims(&self) -> usize {
-        self.bert.hidden()
+        self.config.bert.hidden
     }
 
     /// Most tokens of a text, special tokens included; longer texts are cut.
@@ -76,9 +133,12 @@ impl Encoder {
         self.max_tokens
     }
 
-    /// Bytes of the weights in memory.
+    /// Bytes of the weights in memory; those of a prepared model are shared by all processes.
     pub fn memory(&self) -> usize {
-        self.bert.memory()
+        match &self.network {
+            Network::Bert(bert) => bert.memory(),
+            Network::Generic(generic) => generic.memory(),
+        }
     }
 
     /// The token ids of `text`, with the model's prompt for `role` before it.
@@ -123,6 +183,10 @@ impl Encoder {
     /// [`Error::InvalidInput`] for ids that no call of [`Encoder::tokenize`] makes; [`Error::Unsupported`] when
     /// the model knows too few tokens, or computes values that are not finite; what `check` says.
     pub fn embed(&self, batch: &[Tokens], pool: &Pool, check: Check<'_>) -> Result<Vec<Vec<f32>>> {
+        let vocabulary = match &self.network {
+            Network::Bert(bert) => bert.vocabulary(),
+            Network::Generic(generic) => generic.vocabulary(),
+        };
         for tokens in batch {
             if tokens.ids.is_empty() || tokens.ids.len() > self.max_tokens {
                 let (n, max) = (tokens.ids.len(), self.max_tokens);
@@ -130,43 +194,93 @@ impl Encoder {
                     "a text of {n} tokens, where 1 to {max} are allowed"
                 )));
             }
-            if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= self.bert.vocabulary()) {
+            if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= vocabulary) {
                 return Err(self.unsupported(format!("token id {id} has no embedding")));
             }
         }
-        let rows_at_once = self.bert.rows_at_once();
-        let width = self.dims();
-        let mut vectors = Vec::with_capacity(batch.len());
-        let mut rest = batch;
-        while !rest.is_empty() {
-            // Nothing is padded, so texts of any lengths go well together.
-            let mut rows = 0;
-            let fits = rest.iter().take_while(|t| {
-                rows += t.ids.len();
-                rows <= rows_at_once
-            });
-            let (now, later) = rest.split_at(fits.count().max(1));
-            rest = later;
-            let ids: Vec<&[u32]> = now.iter().map(|t| &t.ids[..]).collect();
-            let states = self.bert.forward(&ids, pool, check)?;
-            let mut states = &states[..];
-            for ids in ids {
-                let (text, after) = states.split_at(ids.len() * width);
-                states = after;
-                let mut vector = pooling::pool(text, width, self.config.pooling);
-                if self.config.normalize {
-                    pooling::normalize(&mut vector);
-                }
-                if !vector.iter().all(|v| v.is_finite()) {
-                    return Err(self.unsupported("it computes values that are not finite".to_owned()));
-                }
-                vectors.push(vector);
+        match &self.network {
+            Network::Bert(bert) => self.embed_parts(bert, batch, pool, check),
+            Network::Generic(generic) => {
+                let embed = |tokens: &Tokens| {
+                    check()?;
+                    self.finish(&generic.forward(&tokens.ids)?)
+                };
+                batch.iter().map(embed).collect()
             }
         }
-        Ok(vectors)
+    }
+
+    /// Runs the batch in parts. With a part for every thread each thread runs its own from the first layer to the
+    /// last; with fewer the threads share the work of each step.
+    fn embed_parts(
+        &self,
+        bert: &Bert,
+        batch: &[Tokens],
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let rows: usize = batch.iter().map(|t| t.ids.len()).sum();
+        let parts = rows.div_ceil(ROWS_AT_ONCE).next_multiple_of(pool.threads()).max(1);
+        let mut parts = split(batch, rows.div_ceil(parts));
+        let alone = Pool::alone();
+        let inner = if parts.len() < pool.threads() { pool } else { &alone };
+        let outer = if parts.len() < pool.threads() { &alone } else { pool };
+        let run = |space: &mut Batch, _, parts: &mut [(&[Tokens], Vec<Vec<f32>>)], check: Check<'_>| {
+            check()?;
+            for (texts, vectors) in parts {
+                let ids: Vec<&[u32]> = texts.iter().map(|t| &t.ids[..]).collect();
+                bert.forward(&ids, space, inner, check)?;
+                let mut first = 0;
+                let mut states = Vec::new();
+                for ids in ids {
+                    states.clear();
+                    for row in first..first + ids.len() {
+                        states.extend(space.row(row, self.dims()));
+                    }
+                    first += ids.len();
+                    vectors.push(self.finish(&states)?);
+                }
+            }
+            Ok(())
+        };
+        outer.for_each(&mut parts, 1, check, Batch::default, run)?;
+        Ok(parts.into_iter().flat_map(|(_, vectors)| vectors).collect())
+    }
+
+    /// The vector of a text from the rows of its tokens.
+    fn finish(&self, states: &[f32]) -> Result<Vec<f32>> {
+        let mut vector = pooling::pool(states, self.dims(), self.config.pooling);
+        if self.config.normalize {
+            pooling::normalize(&mut vector);
+        }
+        if !vector.iter().all(|v| v.is_finite()) {
+            return Err(self.unsupported("it computes values that are not finite".to_owned()));
+        }
+        Ok(vector)
     }
 
     fn unsupported(&self, reason: String) -> Error {
         Error::Unsupported { model: self.model.clone(), reason }
     }
+}
+
+/// Parts of `batch` of about `rows` tokens each, at least one text.
+fn split(batch: &[Tokens], rows: usize) -> Vec<(&[Tokens], Vec<Vec<f32>>)> {
+    let mut parts = Vec::new();
+    let (mut rest, mut done, mut cut) = (batch, 0, 0);
+    while !rest.is_empty() {
+        // Parts end where the running total passes a multiple of `rows`, so that the last is no remnant.
+        cut += rows;
+        let mut total = done;
+        let fits = rest.iter().take_while(|t| {
+            let before = total;
+            total += t.ids.len();
+            before + t.ids.len() / 2 < cut
+        });
+        let (now, later) = rest.split_at(fits.count().max(1).min(rest.len()));
+        done += now.iter().map(|t| t.ids.len()).sum::<usize>();
+        rest = later;
+        parts.push((now, Vec::new()));
+    }
+    parts
 }

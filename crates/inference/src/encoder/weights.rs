@@ -3,6 +3,7 @@
 use candle_core::DType;
 use candle_core::safetensors::BufferedSafetensors;
 use half::{bf16, f16};
+use safetensors::tensor::TensorView;
 
 use super::files::Files;
 use crate::Result;
@@ -30,6 +31,14 @@ impl<'a> Weights<'a> {
         Ok(Self { files, tensors, prefix })
     }
 
+    /// Looks whether the tensor `name` has `shape`, where 0 stands for any number, at least 1.
+    ///
+    /// # Errors
+    /// As [`Weights::get`].
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.find(name, shape).map(drop)
+    }
+
     /// The tensor `name`, row-major. `shape` is what it must have; 0 stands for any number, at least 1.
     /// F16 and BF16 are widened.
     ///
@@ -37,6 +46,21 @@ impl<'a> Weights<'a> {
     /// [`pg_answer_models::Error::Damaged`] when it is missing or has another shape;
     /// [`crate::Error::Unsupported`] for another element type.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let view = self.find(name, shape)?;
+        let data = view.data();
+        match DType::try_from(view.dtype()) {
+            Ok(DType::F32) => Ok(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            Ok(DType::F16) => {
+                Ok(data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
+            }
+            Ok(DType::BF16) => {
+                Ok(data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect())
+            }
+            _ => Err(self.files.unsupported(format!("tensor \"{name}\" is of type {:?}", view.dtype()))),
+        }
+    }
+
+    fn find(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>> {
         let full = format!("{}{name}", self.prefix);
         let found = self.tensors.get(&full).or_else(|e| match old_name(&full) {
             Some(old) => self.tensors.get(&old).map_err(|_| e),
@@ -49,17 +73,7 @@ impl<'a> Weights<'a> {
             let reason = format!("tensor \"{full}\" has shape {:?}, not {shape:?}", view.shape());
             return Err(self.files.damaged_weights(reason));
         }
-        let data = view.data();
-        match DType::try_from(view.dtype()) {
-            Ok(DType::F32) => Ok(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-            Ok(DType::F16) => {
-                Ok(data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
-            }
-            Ok(DType::BF16) => {
-                Ok(data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect())
-            }
-            _ => Err(self.files.unsupported(format!("tensor \"{full}\" is of type {:?}", view.dtype()))),
-        }
+        Ok(view)
     }
 }
 

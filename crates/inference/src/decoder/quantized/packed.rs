@@ -138,9 +138,9 @@ fn expand_body<const FMA: bool>(layout: Layout, panel: &[Line], first: usize, ou
         4 => lines.for_each(|(packed, out)| low_bits(packed, out)),
         5 => lines.for_each(|(packed, out)| {
             low_bits(packed, out);
-            for q in 0..QUADS {
+            for (q, out) in out.iter_mut().enumerate() {
                 for i in 0..64 {
-                    out[q].0[i] |= (packed[4].0[i] >> q & 1) << 4;
+                    out.0[i] |= (packed[4].0[i] >> q & 1) << 4;
                 }
             }
         }),
@@ -165,8 +165,8 @@ fn expand_body<const FMA: bool>(layout: Layout, panel: &[Line], first: usize, ou
             }
             if format.has_steps() {
                 let steps = &steps[group * LANES..][..LANES];
-                for lane in 0..LANES {
-                    out.0[lane] *= f32::from(steps[lane].cast_signed());
+                for (out, step) in out.0.iter_mut().zip(steps) {
+                    *out *= f32::from(step.cast_signed());
                 }
             }
         }

@@ -1,157 +1,223 @@
 //! Scaled dot-product attention of one head over one sequence (Vaswani et al. 2017).
 
-use super::math::softmax_body;
-use super::{dispatch, mul_add};
+use super::math::exp;
+use super::product::{COLUMNS, Line, Pairs, ROWS, Wide, multiply, narrow_row};
+use super::{Level, dispatch};
 
-/// Query rows that are computed together.
-const ROWS: usize = 6;
-/// Columns that are computed together.
-const COLUMNS: usize = 16;
-
-/// Buffers of [`attend_head`], kept between calls.
+/// Buffers of [`attend`], kept between calls.
 #[derive(Default)]
 pub struct Scratch {
-    /// Keys with one row per element: head_dim × padded length.
-    keys: Vec<f32>,
-    /// Values: length × padded head_dim.
-    values: Vec<f32>,
-    /// Scaled queries of one block: ROWS × head_dim.
-    queries: Vec<f32>,
-    /// Scores, then probabilities of one block: ROWS × padded length.
-    scores: Vec<f32>,
-    /// What one block attends to: ROWS × padded head_dim.
-    context: Vec<f32>,
+    /// Keys, 32 to a panel.
+    keys: Vec<Pairs>,
+    /// Values, 32 elements to a panel.
+    values: Vec<Pairs>,
+    /// Scores of one block of rows: for each panel of keys, [`ROWS`] rows.
+    scores: Vec<Wide>,
+    /// Their exponentials.
+    weights: Vec<Line>,
 }
 
-/// c = a·b: `a` is [`ROWS`] rows of `k`, `a_stride` apart; `b` is `k` rows and `c` [`ROWS`] rows of `columns`, a
-/// multiple of [`COLUMNS`].
-#[inline(always)]
-fn multiply<const FMA: bool>(a: &[f32], a_stride: usize, k: usize, b: &[f32], columns: usize, c: &mut [f32]) {
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|r| &a[r * a_stride..][..k]);
-    for column in (0..columns).step_by(COLUMNS) {
-        let mut sums = [[0.0f32; COLUMNS]; ROWS];
-        for (i, b) in b.chunks_exact(columns).take(k).enumerate() {
-            let Some(b) = b[column..].first_chunk::<COLUMNS>() else { break };
-            for (sum, row) in sums.iter_mut().zip(&rows) {
-                let a = row[i];
-                for (sum, &b) in sum.iter_mut().zip(b) {
-                    *sum = mul_add::<FMA>(a, b, *sum);
-                }
-            }
-        }
-        for (r, sum) in sums.iter().enumerate() {
-            c[r * columns + column..][..COLUMNS].copy_from_slice(sum);
-        }
-    }
+/// Queries, keys and values of one head over all rows of a batch. Each has the panels of the head, and in each
+/// panel one line per row.
+pub struct Head<'a> {
+    /// Queries.
+    pub queries: &'a [Line],
+    /// Keys.
+    pub keys: &'a [Line],
+    /// Values.
+    pub values: &'a [Line],
+    /// Rows of the batch.
+    pub rows: usize,
+    /// 1/√(elements of a head).
+    pub scale: f32,
 }
 
-#[inline(always)]
-fn attend_head_body<const FMA: bool>(
-    qkv: &[f32],
-    bias: &[f32],
-    head: usize,
-    head_dim: usize,
-    out: &mut [f32],
+/// softmax(q·kᵀ·scale)·v for `length` rows from `first` on, into the same rows of `out`, laid out as `head.queries`.
+pub fn attend(
+    level: Level,
+    head: &Head<'_>,
+    first: usize,
+    length: usize,
+    out: &mut [Line],
     scratch: &mut Scratch,
 ) {
-    let stride = bias.len();
-    let first = head * head_dim;
-    let (key_first, value_first) = (stride / 3 + first, 2 * (stride / 3) + first);
-    let length = qkv.len() / stride;
-    let columns = length.next_multiple_of(COLUMNS);
-    let padded_dim = head_dim.next_multiple_of(COLUMNS);
-    let Scratch { keys, values, queries, scores, context } = scratch;
-    // Whatever stands in the padding is never read as a result.
-    keys.resize(head_dim * columns, 0.0);
-    values.resize(length * padded_dim, 0.0);
-    queries.resize(ROWS * head_dim, 0.0);
-    scores.resize(ROWS * columns, 0.0);
-    context.resize(ROWS * padded_dim, 0.0);
+    let panels = head.queries.len() / head.rows;
+    let blocks = length.div_ceil(COLUMNS);
+    pack_keys(level, head, first, length, &mut scratch.keys);
+    pack_values(level, head, first, length, &mut scratch.values);
+    scratch.scores.resize(blocks * ROWS, [0.0; COLUMNS]);
+    scratch.weights.resize(blocks * ROWS, Line::default());
+    let Scratch { keys, values, scores, weights } = scratch;
+    for_blocks(length, |start, count| {
+        let at = first + start;
+        for (keys, scores) in keys.chunks_exact(panels * 16).zip(scores.chunks_exact_mut(ROWS)) {
+            multiply(level, &head.queries[at..], head.rows, keys, &mut scores[..count]);
+        }
+        let mut sums = [0.0; ROWS];
+        exponentiate(level, scores, length, head.scale, &mut sums[..count], weights);
+        for (panel, values) in values.chunks_exact(blocks * 16).enumerate() {
+            let mut context = [[0.0; COLUMNS]; ROWS];
+            multiply(level, weights, ROWS, values, &mut context[..count]);
+            let out = &mut out[panel * head.rows + at..][..count];
+            divide(level, &mut context[..count], &sums[..count], out);
+        }
+    });
+}
 
-    let key_bias = &bias[key_first..][..head_dim];
-    let value_bias = &bias[value_first..][..head_dim];
-    for (j, (row, to)) in qkv.chunks_exact(stride).zip(values.chunks_exact_mut(padded_dim)).enumerate() {
-        for (i, (&k, &b)) in row[key_first..].iter().zip(key_bias).enumerate() {
-            keys[i * columns + j] = k + b;
-        }
-        for ((to, &v), &b) in to.iter_mut().zip(&row[value_first..]).zip(value_bias) {
-            *to = v + b;
-        }
+/// Calls `work(first, count)` for blocks of at most [`ROWS`] rows, all about as long.
+pub fn for_blocks(rows: usize, mut work: impl FnMut(usize, usize)) {
+    let blocks = rows.div_ceil(ROWS);
+    for i in 0..blocks {
+        let first = rows * i / blocks;
+        work(first, rows * (i + 1) / blocks - first);
     }
+}
 
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let query_bias = &bias[first..][..head_dim];
-    for (rows, out) in qkv.chunks(ROWS * stride).zip(out.chunks_mut(ROWS * head_dim)) {
-        for (row, to) in rows.chunks_exact(stride).zip(queries.chunks_exact_mut(head_dim)) {
-            for ((to, &q), &b) in to.iter_mut().zip(&row[first..]).zip(query_bias) {
-                *to = (q + b) * scale;
+#[inline(always)]
+fn pack_keys_body<const FMA: bool>(head: &Head<'_>, first: usize, length: usize, out: &mut Vec<Pairs>) {
+    let panels = head.queries.len() / head.rows;
+    out.clear();
+    for block in (0..length).step_by(COLUMNS) {
+        let count = COLUMNS.min(length - block);
+        for panel in head.keys.chunks_exact(head.rows) {
+            let lines = &panel[first + block..][..count];
+            for i in 0..16 {
+                let mut pairs = [0; COLUMNS];
+                for (pair, line) in pairs.iter_mut().zip(lines) {
+                    *pair = line.0[i];
+                }
+                out.push(pairs);
             }
         }
-        multiply::<FMA>(queries, head_dim, head_dim, keys, columns, scores);
-        for row in scores.chunks_exact_mut(columns) {
-            softmax_body::<FMA>(&mut row[..length]);
+    }
+    debug_assert_eq!(out.len(), length.div_ceil(COLUMNS) * panels * 16);
+}
+
+#[inline(always)]
+fn pack_values_body<const FMA: bool>(head: &Head<'_>, first: usize, length: usize, out: &mut Vec<Pairs>) {
+    const ZERO: Line = Line([0; 16]);
+    out.clear();
+    for panel in head.values.chunks_exact(head.rows) {
+        let lines = &panel[first..][..length];
+        for block in (0..length).step_by(COLUMNS) {
+            for i in block..block + 16 {
+                let low = lines.get(i).unwrap_or(&ZERO);
+                let high = lines.get(i + 16).unwrap_or(&ZERO);
+                let mut pairs = [0; COLUMNS];
+                let (left, right) = pairs.split_at_mut(16);
+                for c in 0..16 {
+                    left[c] = low.0[c] & 0xffff | high.0[c] << 16;
+                    right[c] = low.0[c] >> 16 | high.0[c] & 0xffff_0000;
+                }
+                out.push(pairs);
+            }
         }
-        multiply::<FMA>(scores, columns, length, values, padded_dim, context);
-        for (out, row) in out.chunks_exact_mut(head_dim).zip(context.chunks_exact(padded_dim)) {
-            out.copy_from_slice(&row[..head_dim]);
+    }
+}
+
+/// Weights are e^((score - greatest)·scale), not yet divided by their sums.
+#[inline(always)]
+fn exponentiate_body<const FMA: bool>(
+    scores: &mut [Wide],
+    length: usize,
+    scale: f32,
+    sums: &mut [f32],
+    weights: &mut [Line],
+) {
+    let last = length.div_ceil(COLUMNS) - 1;
+    for (r, sum) in sums.iter_mut().enumerate() {
+        for pad in &mut scores[last * ROWS + r][length - last * COLUMNS..] {
+            *pad = f32::NEG_INFINITY;
         }
+        let mut top = [f32::NEG_INFINITY; COLUMNS];
+        for block in 0..=last {
+            for (top, &score) in top.iter_mut().zip(&scores[block * ROWS + r]) {
+                *top = if score > *top { score } else { *top };
+            }
+        }
+        let top = top.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        let mut total = [0.0; COLUMNS];
+        for block in 0..=last {
+            let row = &mut scores[block * ROWS + r];
+            for (total, score) in total.iter_mut().zip(row.iter_mut()) {
+                *score = exp::<FMA>((*score - top) * scale);
+                *total += *score;
+            }
+            weights[block * ROWS + r] = narrow_row(row);
+        }
+        *sum = total.iter().sum();
+    }
+}
+
+#[inline(always)]
+fn divide_body<const FMA: bool>(context: &mut [Wide], sums: &[f32], out: &mut [Line]) {
+    for ((row, sum), out) in context.iter_mut().zip(sums).zip(out) {
+        let factor = 1.0 / sum;
+        for x in row.iter_mut() {
+            *x *= factor;
+        }
+        *out = narrow_row(row);
     }
 }
 
 dispatch! {
-    /// out = softmax(q·kᵀ/√head_dim)·v for head number `head` of one sequence.
-    ///
-    /// `qkv` has one row per token: queries, keys and values of all heads, each a third of the row and without
-    /// their `bias`, which is as long as a row. `out` has one row of `head_dim` per token.
-    attend_head = attend_head_body(
-        qkv: &[f32], bias: &[f32], head: usize, head_dim: usize, out: &mut [f32], scratch: &mut Scratch
+    /// Keys of one sequence as the second factor of a product, one key a column.
+    pack_keys = pack_keys_body(head: &Head<'_>, first: usize, length: usize, out: &mut Vec<Pairs>)
+}
+dispatch! {
+    /// Values of one sequence as the second factor of a product, one element a column.
+    pack_values = pack_values_body(head: &Head<'_>, first: usize, length: usize, out: &mut Vec<Pairs>)
+}
+dispatch! {
+    /// Numerators and denominators of softmax for a block of rows.
+    exponentiate = exponentiate_body(
+        scores: &mut [Wide], length: usize, scale: f32, sums: &mut [f32], weights: &mut [Line]
     )
+}
+dispatch! {
+    /// Each row over its sum, as lines.
+    divide = divide_body(context: &mut [Wide], sums: &[f32], out: &mut [Line])
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
+    use super::super::product::widen;
     use super::*;
 
     #[test]
     fn agrees_with_the_oracle_at_every_level() {
         let mut scratch = Scratch::default();
-        for (heads, head_dim) in [(1, 1), (4, 12), (3, 32), (2, 64), (1, 80)] {
-            for length in [1, 2, 5, 6, 7, 12, 16, 17, 33, 100] {
-                let stride = 3 * heads * head_dim;
-                let value = |i: usize, m: usize| ((i * 7919) % m) as f32 / m as f32 - 0.5;
-                let qkv: Vec<f32> = (0..length * stride).map(|i| 2.0 * value(i, 1009)).collect();
-                let bias: Vec<f32> = (0..stride).map(|i| value(i, 37)).collect();
-                let at = |token: usize, which: usize, head: usize, i: usize| {
-                    let column = which * heads * head_dim + head * head_dim + i;
-                    f64::from(qkv[token * stride + column]) + f64::from(bias[column])
+        let value = |i: usize, m: usize| ((i * 7919) % m) as f32 / m as f32 - 0.5;
+        for panels in [1, 2] {
+            for length in [1, 2, 5, 12, 13, 16, 17, 31, 32, 33, 100] {
+                let (first, rows) = (3, length + 5);
+                let lines = |m: usize| -> Vec<Line> {
+                    let row = |i: usize| std::array::from_fn(|c| 4.0 * value(i * 32 + c, m));
+                    (0..panels * rows).map(|i| narrow_row(&row(i))).collect()
                 };
-                for head in 0..heads {
-                    let want = |q: usize| -> Vec<f64> {
-                        let scores: Vec<f64> = (0..length)
-                            .map(|k| {
-                                (0..head_dim).map(|i| at(q, 0, head, i) * at(k, 1, head, i)).sum::<f64>()
-                            })
-                            .map(|s| (s / (head_dim as f64).sqrt()).exp())
+                let (q, k, v) = (lines(1009), lines(613), lines(389));
+                let at = |x: &[Line], r: usize, i: usize| {
+                    let (low, high) = widen(x[i / 32 * rows + first + r].0[i % 16]);
+                    f64::from(if i % 32 < 16 { low } else { high })
+                };
+                let scale = 0.2;
+                let head = Head { queries: &q, keys: &k, values: &v, rows, scale };
+                for level in Level::available() {
+                    let mut out = vec![Line::default(); q.len()];
+                    attend(level, &head, first, length, &mut out, &mut scratch);
+                    for r in 0..length {
+                        let weights: Vec<f64> = (0..length)
+                            .map(|j| (0..panels * 32).map(|i| at(&q, r, i) * at(&k, j, i)).sum::<f64>())
+                            .map(|s| (s * f64::from(scale)).exp())
                             .collect();
-                        let sum: f64 = scores.iter().sum();
-                        (0..head_dim)
-                            .map(|i| (0..length).map(|k| scores[k] / sum * at(k, 2, head, i)).sum())
-                            .collect()
-                    };
-                    for level in Level::available() {
-                        let mut got = vec![f32::NAN; length * head_dim];
-                        attend_head(level, &qkv, &bias, head, head_dim, &mut got, &mut scratch);
-                        for (q, row) in got.chunks(head_dim).enumerate() {
-                            for (got, want) in row.iter().zip(want(q)) {
-                                let difference = (f64::from(*got) - want).abs();
-                                assert!(
-                                    difference < 2e-6,
-                                    "{level:?}, {heads}×{head_dim}, {length} tokens: {got}, {want}"
-                                );
-                            }
+                        let sum: f64 = weights.iter().sum();
+                        for i in 0..panels * 32 {
+                            let want: f64 = (0..length).map(|j| weights[j] / sum * at(&v, j, i)).sum();
+                            let got = at(&out, r, i);
+                            assert!((got - want).abs() < 0.015, "{level:?} {length} tokens: {got}, {want}");
                         }
                     }
+                    assert_eq!((out[0], out[rows - 1]), (Line::default(), Line::default()));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Arithmetic of the encoder outside the matrix products.
+//! Arithmetic of the encoder: matrix products and what happens between them.
 //!
 //! Each kernel is one portable body, written so that the compiler vectorises it, and compiled once per
 //! instruction set; [`Level`] chooses at run time, because the library is built for the oldest processor
@@ -7,10 +7,12 @@
 mod attention;
 mod math;
 mod norm;
+mod product;
 
-pub use attention::{Scratch, attend_head};
-pub use math::{gelu_bias, gelu_tanh_bias, relu_bias};
-pub use norm::{Norm, add_norm};
+pub use attention::{Head, Scratch, attend, for_blocks};
+pub use math::{add_bias, bias, gelu_bias, gelu_tanh_bias, relu_bias};
+pub use norm::{Norm, normalize};
+pub use product::{COLUMNS, Line, Pairs, ROWS, Wide, multiply, narrow};
 
 /// An instruction set that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,9 @@ enum Isa {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 with products of bfloat16 numbers.
+    #[cfg(target_arch = "x86_64")]
+    Bf16,
 }
 
 impl Level {
@@ -39,6 +44,9 @@ impl Level {
                 && is_x86_feature_detected!("avx512vl")
             {
                 levels.push(Self(Isa::Avx512));
+                if is_x86_feature_detected!("avx512bf16") {
+                    levels.push(Self(Isa::Bf16));
+                }
             }
         }
         levels
@@ -73,7 +81,9 @@ macro_rules! dispatch {
                 }
                 match level.0 {
                     // SAFETY: a `Level` is only made after the processor was asked for these features.
-                    $crate::encoder::kernels::Isa::Avx512 => return unsafe { avx512($($argument),*) },
+                    $crate::encoder::kernels::Isa::Avx512 | $crate::encoder::kernels::Isa::Bf16 => {
+                        return unsafe { avx512($($argument),*) };
+                    }
                     // SAFETY: as above.
                     $crate::encoder::kernels::Isa::Avx2 => return unsafe { avx2($($argument),*) },
                     $crate::encoder::kernels::Isa::Baseline => {}
@@ -90,23 +100,4 @@ use dispatch;
 #[inline(always)]
 fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// Partial sums that are kept side by side, so that a reduction vectorises.
-const LANES: usize = 16;
-
-/// The sum of `f(x)` over a slice.
-#[inline(always)]
-fn sum_of(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(x);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane += f(x);
-    }
-    lanes.iter().sum()
 }

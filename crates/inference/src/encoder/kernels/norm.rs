@@ -1,38 +1,54 @@
-//! Layer normalisation (Ba, Kiros and Hinton 2016), together with what is always added before it.
+//! Layer normalisation (Ba, Kiros and Hinton 2016).
 
-use super::{dispatch, mul_add, sum_of};
+use super::product::{COLUMNS, Line, Wide, narrow_row};
+use super::{dispatch, mul_add};
 
-/// Scale and shift of a layer normalisation, both as long as a row.
-pub struct Norm {
+/// Scale and shift of a layer normalisation, in panels; beyond the row's width both are zero.
+pub struct Norm<'a> {
     /// Scale.
-    pub weight: Vec<f32>,
+    pub weight: &'a [Wide],
     /// Shift.
-    pub bias: Vec<f32>,
+    pub bias: &'a [Wide],
+    /// Elements of a row.
+    pub width: usize,
     /// Added to the variance.
     pub epsilon: f32,
 }
 
 #[inline(always)]
-fn add_norm_body<const FMA: bool>(x: &mut [f32], y: &[f32], bias: &[f32], norm: &Norm) {
-    let width = norm.weight.len().max(1);
-    let bias = &bias[..width];
-    let (weight, shift) = (&norm.weight[..width], &norm.bias[..width]);
-    for (x, y) in x.chunks_exact_mut(width).zip(y.chunks_exact(width)) {
-        for ((x, &y), &b) in x.iter_mut().zip(y).zip(bias) {
-            *x += y + b;
+fn normalize_body<const FMA: bool>(x: &mut [Wide], lines: &mut [Line], rows: usize, norm: &Norm<'_>) {
+    let width = norm.width as f32;
+    // Elements beyond the width are zero: they add nothing to the sum, but their mean's square to the variance.
+    let padding = (norm.weight.len() * COLUMNS) as f32 - width;
+    for r in 0..rows {
+        let mut sums = [0.0; COLUMNS];
+        for row in x.iter().skip(r).step_by(rows) {
+            for (sum, &v) in sums.iter_mut().zip(row) {
+                *sum += v;
+            }
         }
-        let mean = sum_of(x, |v| v) / width as f32;
-        let variance = sum_of(x, |v| (v - mean) * (v - mean)) / width as f32;
-        let scale = 1.0 / (variance + norm.epsilon).sqrt();
-        for ((x, &w), &b) in x.iter_mut().zip(weight).zip(shift) {
-            *x = mul_add::<FMA>((*x - mean) * scale, w, b);
+        let mean = sums.iter().sum::<f32>() / width;
+        let mut squares = [0.0; COLUMNS];
+        for row in x.iter().skip(r).step_by(rows) {
+            for (square, &v) in squares.iter_mut().zip(row) {
+                *square = mul_add::<FMA>(v - mean, v - mean, *square);
+            }
+        }
+        let variance = (squares.iter().sum::<f32>() - padding * mean * mean) / width;
+        let scale = 1.0 / (variance.max(0.0) + norm.epsilon).sqrt();
+        let rows_of = x.iter_mut().zip(lines.iter_mut()).skip(r).step_by(rows);
+        for ((row, line), (weight, bias)) in rows_of.zip(norm.weight.iter().zip(norm.bias)) {
+            for ((v, &w), &b) in row.iter_mut().zip(weight).zip(bias) {
+                *v = mul_add::<FMA>((*v - mean) * scale, w, b);
+            }
+            *line = narrow_row(row);
         }
     }
 }
 
 dispatch! {
-    /// For each row: x ← norm(x + y + bias). `x` and `y` hold the same number of rows.
-    add_norm = add_norm_body(x: &mut [f32], y: &[f32], bias: &[f32], norm: &Norm)
+    /// Normalises each row of `x`, panels of `rows` rows, in place, and writes it to `lines` as well.
+    normalize = normalize_body(x: &mut [Wide], lines: &mut [Line], rows: usize, norm: &Norm<'_>)
 }
 
 #[cfg(test)]
@@ -42,34 +58,38 @@ mod tests {
 
     #[test]
     fn agrees_with_the_oracle_at_every_level() {
-        for width in (1..70).chain([384, 1024]) {
+        for width in [2, 31, 32, 33, 48, 384, 1000] {
+            let panels = usize::div_ceil(width, COLUMNS);
             let value = |i: usize, m: usize| ((i * 7919) % m) as f32 / m as f32 - 0.4;
-            let norm = Norm {
-                weight: (0..width).map(|i| value(i, 31) + 1.0).collect(),
-                bias: (0..width).map(|i| value(i, 17)).collect(),
-                epsilon: 1e-6,
+            let wide = |f: &dyn Fn(usize) -> f32| -> Vec<Wide> {
+                (0..panels)
+                    .map(|p| std::array::from_fn(|c| if p * 32 + c < width { f(p * 32 + c) } else { 0.0 }))
+                    .collect()
             };
-            let bias: Vec<f32> = (0..width).map(|i| value(i, 13)).collect();
-            let x: Vec<f32> = (0..3 * width).map(|i| value(i, 1009)).collect();
-            let y: Vec<f32> = (0..3 * width).map(|i| value(i, 613)).collect();
+            let (weight, bias) = (wide(&|i| value(i, 31) + 1.0), wide(&|i| value(i, 17)));
+            let norm = Norm { weight: &weight, bias: &bias, width, epsilon: 1e-6 };
+            const ROWS: usize = 3;
+            let rows: Vec<Vec<Wide>> = (0..ROWS).map(|r| wide(&|i| value(r * width + i, 1009))).collect();
             for level in Level::available() {
-                let mut got = x.clone();
-                add_norm(level, &mut got, &y, &bias, &norm);
-                for row in 0..3 {
-                    let sum: Vec<f64> = (0..width)
-                        .map(|i| {
-                            f64::from(x[row * width + i]) + f64::from(y[row * width + i]) + f64::from(bias[i])
-                        })
-                        .collect();
-                    let mean = sum.iter().sum::<f64>() / width as f64;
-                    let variance = sum.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / width as f64;
-                    for i in 0..width {
-                        let want = (sum[i] - mean) / (variance + 1e-6).sqrt() * f64::from(norm.weight[i])
-                            + f64::from(norm.bias[i]);
-                        let got = f64::from(got[row * width + i]);
-                        // One element: the mean is the value itself, up to rounding times 1/sqrt(epsilon).
-                        let tolerance = if width == 1 { 1e-4 } else { 5e-6 };
-                        assert!((got - want).abs() < tolerance, "{level:?}, width {width}: {got} for {want}");
+                let mut x: Vec<Wide> = (0..panels * ROWS).map(|i| rows[i % ROWS][i / ROWS]).collect();
+                let mut lines = vec![Line::default(); x.len()];
+                normalize(level, &mut x, &mut lines, ROWS, &norm);
+                for (r, row) in rows.iter().enumerate() {
+                    let row: Vec<f64> = row.iter().flatten().take(width).map(|&v| f64::from(v)).collect();
+                    let mean = row.iter().sum::<f64>() / width as f64;
+                    let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / width as f64;
+                    for p in 0..panels {
+                        assert_eq!(lines[p * ROWS + r], narrow_row(&x[p * ROWS + r]));
+                        for c in 0..COLUMNS {
+                            let got = f64::from(x[p * ROWS + r][c]);
+                            let Some(v) = row.get(p * 32 + c) else {
+                                assert_eq!(got, 0.0);
+                                continue;
+                            };
+                            let want = (v - mean) / (variance + 1e-6).sqrt() * f64::from(weight[p][c])
+                                + f64::from(bias[p][c]);
+                            assert!((got - want).abs() < 1e-5, "{level:?}, width {width}: {got} for {want}");
+                        }
                     }
                 }
             }
