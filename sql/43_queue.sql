@@ -75,14 +75,14 @@ END $$;
 COMMENT ON FUNCTION pg_answer_take_batch(regclass, boolean) IS 'takes entries of a queue that are due, and sees to those that fail';
 
 CREATE FUNCTION pg_answer_queue_state(source regclass, building boolean,
-    OUT waiting bigint, OUT failed bigint, OUT oldest timestamptz, OUT last_entry bigint)
+    OUT waiting bigint, OUT failed bigint, OUT oldest timestamptz)
     RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'pg_answer_queue_state_wrapper' LANGUAGE C VOLATILE STRICT ROWS 1;
 COMMENT ON FUNCTION pg_answer_queue_state(regclass, boolean) IS 'how many keys of a source wait, for those who may read of it';
 
--- Called by pg_answer_queue_state as the owner of the source. The last entry counts those whose rows are not given up.
+-- Called by pg_answer_queue_state as the owner of the source.
 CREATE FUNCTION pg_answer_count_queue(source regclass, building boolean,
-    OUT waiting bigint, OUT failed bigint, OUT oldest timestamptz, OUT last_entry bigint)
+    OUT waiting bigint, OUT failed bigint, OUT oldest timestamptz)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -93,9 +93,9 @@ BEGIN
     IF FOUND THEN
         EXECUTE format('SELECT coalesce(sum(cardinality(%1$s)) FILTER (WHERE due < ''infinity''), 0), '
                        'coalesce(sum(cardinality(%1$s)) FILTER (WHERE due = ''infinity''), 0), '
-                       'min(queued_at) FILTER (WHERE due < ''infinity''), max(id_of_entry) FILTER (WHERE due < ''infinity'') FROM %2$s',
+                       'min(queued_at) FILTER (WHERE due < ''infinity'') FROM %2$s',
                        p.chunk_names[1], p.queue)
-            INTO waiting, failed, oldest, last_entry;
+            INTO waiting, failed, oldest;
     END IF;
 END $$;
 COMMENT ON FUNCTION pg_answer_count_queue(regclass, boolean) IS 'how many keys of a source wait';
@@ -203,7 +203,6 @@ CREATE FUNCTION wait_for_source(source regclass, timeout interval DEFAULT NULL) 
     SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    last bigint;
     began CONSTANT timestamptz := clock_timestamp();
     state record;
     mode text;
@@ -213,7 +212,6 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'relation % is not a source with chunks', source USING ERRCODE = 'undefined_object';
     END IF;
-    SELECT q.last_entry INTO last FROM @extschema@.pg_answer_queue_state(source, false) AS q;
     LOOP
         SELECT * INTO state FROM @extschema@.pg_answer_queue_state(source, false) AS q;
         IF coalesce(state.waiting, 0) = 0 OR state.oldest > began THEN

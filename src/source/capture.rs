@@ -19,6 +19,8 @@ use crate::returned::Raw;
 
 /// Keys in one entry of a queue.
 const ENTRY: i64 = 128;
+/// Keys in one array that is cut into entries.
+const LONGEST_ARRAY: i64 = 65_536;
 /// Rows of a statement that are embedded together.
 const BATCH: i64 = 512;
 
@@ -37,8 +39,31 @@ struct Known {
     /// Names, owners and versions of the declarations it was made from.
     revisions: Vec<String>,
     plans: Vec<Plan>,
-    /// Statements that queue the keys of changed rows, by plan, event, and whether one entry holds them.
-    queueing: HashMap<(usize, Event, bool), OwnedPreparedStatement>,
+    /// Statements that queue the keys of changed rows, by plan, event and number of keys.
+    queueing: HashMap<(usize, Event, Size), OwnedPreparedStatement>,
+}
+
+/// How many keys a statement queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Size {
+    /// One entry holds them.
+    Entry,
+    /// One array does, which is cut into entries: the cheapest way, but for long arrays, in which the server looks for
+    /// each cut from the beginning.
+    Array,
+    More,
+}
+
+impl Size {
+    fn of(keys: i64) -> Self {
+        if keys <= ENTRY {
+            Self::Entry
+        } else if keys <= LONGEST_ARRAY {
+            Self::Array
+        } else {
+            Self::More
+        }
+    }
 }
 
 thread_local! {
@@ -199,22 +224,28 @@ fn changed_keys(plan: &Plan, event: Event) -> String {
 }
 
 fn queue_keys(client: &mut SpiClient<'_>, known: &mut Known, plan: usize, event: Event, rows: i64) {
-    let in_one_entry = rows <= ENTRY;
-    let key = (plan, event, in_one_entry);
+    let size = Size::of(rows);
     let Known { plans, queueing, .. } = known;
-    let statement = queueing.entry(key).or_insert_with(|| {
-        let plan = &plans[plan];
-        let arrays = plan.join(", ", |_, k| format!("array_agg(r.{})", k.name));
-        let from = changed_keys(plan, event);
-        let insert = format!("INSERT INTO {} ({}) SELECT {arrays} FROM", plan.queue, plan.chunk_key());
-        let sql = if in_one_entry {
-            format!("{insert} ({from}) AS r HAVING count(*) > 0")
-        } else {
-            format!("{insert} (SELECT *, (row_number() OVER () - 1) / {ENTRY} AS part FROM ({from}) AS k) AS r GROUP BY part")
-        };
-        client.prepare_mut(&sql, &[]).or_raise().keep()
-    });
+    let statement = queueing
+        .entry((plan, event, size))
+        .or_insert_with(|| client.prepare_mut(&queue_sql(&plans[plan], event, size), &[]).or_raise().keep());
     client.update(&*statement, None, &[]).or_raise();
+}
+
+fn queue_sql(plan: &Plan, event: Event, size: Size) -> String {
+    let arrays = plan.join(", ", |i, k| format!("array_agg(r.{}) AS a{i}", k.name));
+    let from = changed_keys(plan, event);
+    let select = match size {
+        Size::Entry => format!("{arrays} FROM ({from}) AS r HAVING count(*) > 0"),
+        Size::Array => format!(
+            "{} FROM (SELECT {arrays} FROM ({from}) AS r) AS a, generate_series(1, cardinality(a.a1), {ENTRY}) AS i",
+            plan.join(", ", |i, _| format!("a.a{i}[i:i + {ENTRY} - 1]"))
+        ),
+        Size::More => format!(
+            "{arrays} FROM (SELECT *, (row_number() OVER () - 1) / {ENTRY} AS part FROM ({from}) AS k) AS r GROUP BY part"
+        ),
+    };
+    format!("INSERT INTO {} ({}) SELECT {select}", plan.queue, plan.chunk_key())
 }
 
 /// Queues the keys of one row, before and after the change.

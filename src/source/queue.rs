@@ -167,7 +167,7 @@ fn queue_again(client: &mut SpiClient<'_>, plan: &Plan, rows: &[&Row], ids: &[i6
 }
 
 /// What waits in the queue of a source, for everybody who may read of the source: keys that wait, keys that were given
-/// up, when the oldest was queued, and the last entry.
+/// up, and when the oldest was queued.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn pg_answer_queue_state(
@@ -176,12 +176,7 @@ fn pg_answer_queue_state(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> TableIterator<
     'static,
-    (
-        name!(waiting, i64),
-        name!(failed, i64),
-        name!(oldest, Option<TimestampWithTimeZone>),
-        name!(last_entry, Option<i64>),
-    ),
+    (name!(waiting, i64), name!(failed, i64), name!(oldest, Option<TimestampWithTimeZone>)),
 > {
     // SAFETY: this is the frame of the running call.
     let schema = unsafe { schema_of(fcinfo) };
@@ -198,7 +193,6 @@ fn pg_answer_queue_state(
             row.get::<i64>(1).or_raise().unwrap_or(0),
             row.get::<i64>(2).or_raise().unwrap_or(0),
             row.get::<TimestampWithTimeZone>(3).or_raise(),
-            row.get::<i64>(4).or_raise(),
         )
     });
     TableIterator::once(row)

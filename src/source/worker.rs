@@ -361,8 +361,7 @@ pub extern "C-unwind" fn pg_answer_launcher(_argument: pg_sys::Datum) {
         if settings::background_worker() {
             for database in transaction("look", databases).unwrap_or_default() {
                 // One after the other, so that many databases need few places.
-                if let Ok(worker) = builder(database, true).set_notify_pid(0).load_dynamic() {
-                    drop(worker);
+                if builder(database, true).load_dynamic().is_ok() {
                     nap(Duration::from_millis(50));
                 }
             }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use crate::chunk::{Limits, halve, try_split, try_split_markdown};
+use crate::markdown::Section;
 use crate::sentence::try_split_sentences;
 use crate::{html, markdown};
 
@@ -94,7 +95,7 @@ pub fn chunks<E>(
     let (text, sections) = sections(content, method);
     let mut chunks = Vec::new();
     let mut places = Characters::of(&text);
-    for (path, section) in sections {
+    for Section { heading: path, range: section } in sections {
         let piece = &text[section.clone()];
         let heading = fitting_heading(&path, limits, count)?;
         for range in ranges(piece, &heading, method, limits, count)? {
@@ -108,15 +109,12 @@ pub fn chunks<E>(
 }
 
 /// The text of a document, and its sections: headings and bytes.
-fn sections(content: &str, method: Method) -> (Cow<'_, str>, Vec<(Vec<String>, Range<usize>)>) {
+fn sections(content: &str, method: Method) -> (Cow<'_, str>, Vec<Section>) {
     match method {
         Method::None | Method::Sentence | Method::Recursive => {
-            (content.into(), vec![(Vec::new(), 0..content.len())])
+            (content.into(), vec![Section { heading: Vec::new(), range: 0..content.len() }])
         }
-        Method::Markdown => {
-            let sections = markdown::sections(content).into_iter().map(|s| (s.heading, s.range));
-            (content.into(), sections.collect())
-        }
+        Method::Markdown => (content.into(), markdown::sections(content)),
         Method::Html => {
             let page = html::parse(content);
             let mut text = String::new();
@@ -128,7 +126,8 @@ fn sections(content: &str, method: Method) -> (Cow<'_, str>, Vec<(Vec<String>, R
                 let start = text.len();
                 text.push_str(&section.text);
                 let title = Some(page.title.clone()).filter(|title| !title.is_empty());
-                sections.push((title.into_iter().chain(section.heading).collect(), start..text.len()));
+                let heading = title.into_iter().chain(section.heading).collect();
+                sections.push(Section { heading, range: start..text.len() });
             }
             (text.into(), sections)
         }
