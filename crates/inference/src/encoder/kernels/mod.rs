@@ -80,8 +80,8 @@ macro_rules! dispatch {
                     $body::<true>($($argument),*)
                 }
                 match level.0 {
-                    // SAFETY: a `Level` is only made after the processor was asked for these features.
                     $crate::encoder::kernels::Isa::Avx512 | $crate::encoder::kernels::Isa::Bf16 => {
+                        // SAFETY: a `Level` is only made after the processor was asked for these features.
                         return unsafe { avx512($($argument),*) };
                     }
                     // SAFETY: as above.
