@@ -18,14 +18,16 @@ export DESTDIR BINDIR MODELDIR PG_ANSWER_MODEL_PATH
 MODELS := all-MiniLM-L6-v2 qwen2.5-coder-0.5b-instruct
 
 release_dir := $(or $(CARGO_TARGET_DIR),target)/release
+pull_models = $(release_dir)/pg_answer_model --model-path "$(PG_ANSWER_MODEL_PATH)" pull $(MODELS)
 
 # Expanded only where used: before setup has run there may be no server yet.
 pg_feature = pg_answer/pg$(shell . scripts/lib.sh; pg_major "$(PG_CONFIG)")
 with_pg = PG_CONFIG="$(PG_CONFIG)" PGRX_PG_CONFIG_PATH="$(PG_CONFIG)"
 
-# The extension is built by itself: it needs the feature of one server version, and its library has no tests.
-crates := --workspace --exclude pg_answer
-crate_tests := $(crates) --exclude pg_answer_tests --features pg_answer_inference/parity
+# One choice of packages and features for all that tests, benchmarks and lint build: with another, cargo would compile
+# the large dependencies once more, since their features depend on who else is built.
+everything := --workspace --no-default-features --features pg_answer_inference/parity
+with_server = $(everything),$(pg_feature)
 
 .PHONY: help
 help: ## this list
@@ -51,7 +53,7 @@ uninstall: need-pg ## remove what install put there; models stay
 
 .PHONY: models
 models: build ## pull the models that demo and tests use
-	$(release_dir)/pg_answer_model --model-path "$(PG_ANSWER_MODEL_PATH)" pull $(MODELS)
+	$(pull_models)
 
 .PHONY: demo
 demo: ## from nothing to questions answered from the PostgreSQL manual
@@ -68,19 +70,22 @@ test: ## every test: crates, models, SQL in throw-away clusters
 	$(MAKE) run-tests
 
 .PHONY: run-tests
-run-tests: install models
-	cargo test --release $(crate_tests)
-	$(with_pg) cargo test --release -p pg_answer_tests
+run-tests: need-pg
+	$(with_pg) cargo build --release --all-targets $(with_server)
+	$(with_pg) scripts/install.sh
+	$(pull_models)
+	$(with_pg) cargo test --release $(with_server)
 
 .PHONY: bench
 bench: install models ## benchmarks of the crates, then of a live cluster
-	cargo bench $(crate_tests) --exclude pg_answer_benches
+	$(with_pg) cargo bench --exclude pg_answer_benches $(with_server)
 	$(with_pg) cargo run --release -p pg_answer_benches
 
 # For example BENCH_INDEX="--rows 200000 --vectors rows.f32 --queries queries.f32 --plot docs/index.svg"
 .PHONY: bench-index
 bench-index: install ## vector indexes side by side: pg_answer's and those that benches/index.toml names
 	$(with_pg) cargo run --release -p pg_answer_benches --bin index -- $(BENCH_INDEX)
+
 .PHONY: bench-inference
 bench-inference: models ## models beside their peers; PG_ANSWER_PEERS names a Python that has llama-cpp-python
 	cargo bench -p pg_answer_inference --bench decoder
@@ -88,8 +93,7 @@ bench-inference: models ## models beside their peers; PG_ANSWER_PEERS names a Py
 .PHONY: lint
 lint: need-pg ## formatting, clippy with warnings denied, licences and sources of dependencies
 	cargo fmt --all --check
-	$(with_pg) cargo clippy --release -p pg_answer --no-default-features --features $(pg_feature) -- -D warnings
-	cargo clippy --release $(crates) --features pg_answer_inference/parity --all-targets -- -D warnings
+	$(with_pg) cargo clippy --release --all-targets $(with_server) -- -D warnings
 	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 	cargo deny check bans licenses sources
 	@if cargo deny fetch db >/dev/null 2>&1; then cargo deny check --disable-fetch advisories; \

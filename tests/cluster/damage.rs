@@ -1,6 +1,6 @@
 //! Missing and damaged models: a clean error, and the backend lives.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use pg_answer_tests::{Cluster, DECODER, ENCODER, ModelStore, Options};
 use postgres::error::DbError;
 
@@ -115,6 +115,45 @@ fn a_damaged_encoder() -> Result<()> {
     std::fs::remove_file(&card)?;
     std::fs::write(&card, &text[..text.len() / 2])?;
     clean_error(&cluster, EMBED)?;
+    Ok(())
+}
+
+/// Prepared files are read instead of the model's own. What is wrong with their header is an error; whatever numbers
+/// stand in their sections, the server lives.
+#[test]
+fn a_damaged_prepared_file() -> Result<()> {
+    let (cluster, store) = damaged(|_| Ok(()))?;
+    for (model, sql) in [(ENCODER, EMBED), (DECODER, GENERATE)] {
+        let [file] = &store.prepared(model)?[..] else { bail!("{model} is not prepared: run `make models`") };
+        let whole = std::fs::metadata(store.path().join(model).join(file))?.len() as usize;
+        let damage = |kept: usize, inverted: std::ops::Range<usize>| {
+            store.remove(model)?;
+            store.restore(model)?;
+            store.replace(model, file, |mut bytes| {
+                bytes.truncate(kept);
+                bytes[inverted].iter_mut().for_each(|b| *b = !*b);
+                bytes
+            })
+        };
+        for (kept, inverted) in
+            [(0, 0..0), (50, 0..0), (whole - 4096, 0..0), (whole, 0..4), (whole, 12..16), (whole, 100..101)]
+        {
+            damage(kept, inverted)?;
+            let error = clean_error(&cluster, sql)?;
+            ensure!(error.code().code() == "XX001" && error.message().contains(file.as_str()), "{error:?}");
+        }
+        for part in [3, 17, 30, 31] {
+            damage(whole, whole / 32 * part..whole / 32 * part + 200_000)?;
+            let mut client = cluster.client(&cluster.create_database("damaged")?)?;
+            // Any result or error will do.
+            let _ = client.batch_execute(sql);
+            ensure!(one::<i32>(&mut client, "SELECT 1")? == 1);
+            ensure!(!cluster.log().contains("was terminated by signal"), "{}", cluster.log());
+        }
+        store.remove(model)?;
+        store.restore(model)?;
+        cluster.client(&cluster.create_database("damaged")?)?.batch_execute(sql)?;
+    }
     Ok(())
 }
 

@@ -56,12 +56,15 @@ impl ModelStore {
     }
 
     /// Replaces a file of a [copy](Self::copy) by `change` of its content, and states the new length in the card,
-    /// so that only the reader of the file itself can notice.
+    /// so that only the reader of the file itself can notice. Prepared files, which would be read instead, go away.
     ///
     /// # Errors
     /// When the file is missing or the file system refuses.
     pub fn replace(&self, model: &str, file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Result<()> {
         self.original()?;
+        for prepared in self.prepared(model)?.iter().filter(|prepared| *prepared != file) {
+            std::fs::remove_file(self.path.join(model).join(prepared))?;
+        }
         let path = self.path.join(model).join(file);
         let content = change(std::fs::read(&path).with_context(|| path.display().to_string())?);
         let bytes = content.len();
@@ -76,6 +79,16 @@ impl ModelStore {
         std::fs::remove_file(&card_path)?;
         std::fs::write(&card_path, serde_json::to_vec(&card)?)?;
         Ok(())
+    }
+
+    /// Names of a model's prepared files.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn prepared(&self, model: &str) -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(self.path.join(model))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.filter(|name| name.starts_with("prepared-")).collect())
     }
 
     /// Removes a model from a [copy](Self::copy).
