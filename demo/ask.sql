@@ -1,4 +1,4 @@
--- Asks :question and shows what the answer rests on.
+-- Asks :question and shows what the answer rests on: the passages that reach rag_answer's own min_score.
 \echo
 \echo 'Q:' :question
 \timing on
@@ -6,5 +6,5 @@ SELECT 'A: ' || rag_answer(:'question');
 \timing off
 SELECT format('   [%s] %s  %s%s (%s)', row_number() OVER (ORDER BY r.score DESC), round(r.score::numeric, 2), r.title,
               nullif(' > ' || m.section, ' > '), m.page)
-FROM rag_retrieve(:'question', 'manual') r JOIN manual m ON m.id = (r.key ->> 'id')::bigint
+FROM rag_retrieve(:'question', 'manual', min_score => 0.4) r JOIN manual m ON m.id = (r.key ->> 'id')::bigint
 ORDER BY r.score DESC;
