@@ -33,13 +33,8 @@ pub fn after_pull(model: &InstalledModel) -> Result<()> {
 fn prepare_one(model: &InstalledModel) -> Result<()> {
     let name = &model.card.name;
     let mut check = || interrupt::check().map_err(|_| Error::Interrupted);
-    match pg_answer_inference::prepare(model, &Pool::new(0)?, &mut check)? {
-        Some(image) => {
-            let bytes = HumanBytes(image.memory() as u64);
-            eprintln!("{name}: prepared, {bytes} that all sessions share");
-        }
-        None => eprintln!("{name}: cannot be shared; each session loads it by itself"),
-    }
+    let image = pg_answer_inference::prepare(model, &Pool::new(0)?, &mut check)?;
+    eprintln!("{name}: prepared, {} that all sessions share", HumanBytes(image.memory() as u64));
     Ok(())
 }
 

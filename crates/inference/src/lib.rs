@@ -21,15 +21,14 @@ use prepared::Image;
 /// Asked between pieces of work whether to go on. It may return an error or unwind.
 pub type Check<'a> = &'a mut dyn FnMut() -> Result<()>;
 
-/// Writes the prepared file of `model`, in place of an older one; none when models of this sort are loaded from
-/// their own files.
+/// Writes the prepared file of `model`, in place of an older one.
 ///
 /// # Errors
 /// What loading the model says; [`pg_answer_models::Error::Io`] when the file cannot be written; what `check` says.
-pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Option<Arc<Image>>> {
+pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Arc<Image>> {
     match model.card.kind {
-        Kind::Encoder => encoder::prepare(model, check).map(Some),
-        Kind::Decoder => decoder::prepare(model, pool, check).map(Some),
+        Kind::Encoder => encoder::prepare(model, check),
+        Kind::Decoder => decoder::prepare(model, pool, check),
     }
 }
 

@@ -405,7 +405,7 @@ fn a_prepared_file_answers_as_the_model_does() {
     let want = answer(&mut own);
     assert!(own.memory() > 100_000);
 
-    pg_answer_inference::prepare(&model, &pool, &mut || Ok(())).unwrap().unwrap();
+    pg_answer_inference::prepare(&model, &pool, &mut || Ok(())).unwrap();
     // The prepared file is all that is read now.
     std::fs::write(dir.path().join(&model.card.files[0].path), "").unwrap();
     let mut mapped = Decoder::load(&model, &pool, &mut || Ok(())).unwrap();
