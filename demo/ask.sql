@@ -6,5 +6,7 @@ SELECT 'A: ' || rag_answer(:'question');
 \timing off
 SELECT format('   [%s] %s  %s%s (%s)', row_number() OVER (ORDER BY r.score DESC), round(r.score::numeric, 2), r.title,
               nullif(' > ' || m.section, ' > '), m.page)
-FROM rag_retrieve(:'question', 'manual', min_score => 0.4) r JOIN manual m ON m.id = (r.key ->> 'id')::bigint
+FROM (SELECT *, max(vector_score) OVER () AS nearest FROM rag_retrieve(:'question', 'manual')) r
+JOIN manual m ON m.id = (r.key ->> 'id')::bigint
+WHERE r.nearest >= 0.4
 ORDER BY r.score DESC;

@@ -23,15 +23,15 @@ CREATE TABLE pg_answer_sources (
     chunking text CHECK (chunking IN ('none', 'sentence', 'recursive', 'markdown', 'html')),
     chunk_tokens integer,
     chunk_overlap integer NOT NULL DEFAULT 0,
-    text_search regconfig,
+    text_search regconfig NOT NULL,
     replica boolean NOT NULL DEFAULT false,
     -- Rows to embed when the chunks were created, and since when.
     backfill bigint NOT NULL DEFAULT 0,
     began timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (relation, building),
     CHECK (CASE WHEN embedding IS NULL
-        THEN num_nulls(chunks, queue, mode, chunking, chunk_tokens, text_search) = 0
-        ELSE num_nonnulls(chunks, queue, mode, chunking, chunk_tokens, text_search) = 0 AND NOT building END)
+        THEN num_nulls(chunks, queue, mode, chunking, chunk_tokens) = 0
+        ELSE num_nonnulls(chunks, queue, mode, chunking, chunk_tokens) = 0 AND NOT building END)
 );
 COMMENT ON TABLE pg_answer_sources IS
     'tables that rag_retrieve and rag_answer search; written by create_source, alter_source and drop_source';
@@ -156,11 +156,13 @@ CREATE FUNCTION create_source(
 DECLARE
     source CONSTANT regclass := create_source.relation;
     model CONSTANT text := coalesce(create_source.model, @extschema@.embedding_model());
+    text_search regconfig;
     dims integer;
     vector_type oid;
     vector_dims integer;
 BEGIN
     key := @extschema@.pg_answer_check_source(source, create_source.content, create_source.title, create_source.key);
+    text_search := coalesce(create_source.text_search, @extschema@.pg_answer_guess_text_search(source, create_source.content));
     IF EXISTS (SELECT FROM @extschema@.pg_answer_sources s WHERE s.relation = source) THEN
         IF if_not_exists THEN
             RAISE NOTICE 'relation % is a source already, skipping', source;
@@ -172,7 +174,7 @@ BEGIN
     IF create_source.embedding IS NULL THEN
         PERFORM @extschema@.pg_answer_create_chunks(source, false, create_source.content, create_source.title, key, model,
             create_source.mode, create_source.chunking, create_source.chunk_tokens, create_source.chunk_overlap,
-            create_source.chunks, create_source.text_search, create_source.replica);
+            create_source.chunks, text_search, create_source.replica);
         RETURN;
     END IF;
 
@@ -193,8 +195,9 @@ BEGIN
                 create_source.embedding, vector_dims, model, coalesce(dims::text, 'no vectors')
             USING ERRCODE = 'datatype_mismatch';
     END IF;
-    INSERT INTO @extschema@.pg_answer_sources (relation, content, embedding, title, key, model)
-        VALUES (source, create_source.content, create_source.embedding, create_source.title, key, model);
+    INSERT INTO @extschema@.pg_answer_sources (relation, content, embedding, title, key, model, text_search)
+        VALUES (source, create_source.content, create_source.embedding, create_source.title, key, model, text_search);
+    PERFORM @extschema@.pg_answer_create_text_index(source);
 END $$;
 COMMENT ON FUNCTION create_source(regclass, text[], text, text, text[], text, text, text, integer, integer, text, regconfig,
                                   boolean, boolean) IS
@@ -234,7 +237,9 @@ BEGIN
     FOR s IN SELECT * FROM @extschema@.pg_answer_sources s WHERE s.relation = drop_source.relation ORDER BY s.building LOOP
         found_any := true;
         DELETE FROM @extschema@.pg_answer_sources d WHERE d.relation = s.relation AND d.building = s.building;
-        IF s.chunks IS NOT NULL THEN
+        IF s.chunks IS NULL THEN
+            PERFORM @extschema@.pg_answer_drop_text_index(s.relation);
+        ELSE
             PERFORM @extschema@.pg_answer_drop_triggers(s.relation);
             EXECUTE format('DROP TABLE %s', s.queue);
             IF s.building OR NOT keep_chunks THEN

@@ -159,7 +159,6 @@ CREATE FUNCTION pg_answer_create_chunks(
     SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    config CONSTANT regconfig := coalesce(text_search, get_current_ts_config());
     dims CONSTANT integer := @extschema@.pg_answer_model_dims(model);
     tokens CONSTANT integer := coalesce(chunk_tokens, (SELECT m.context_length FROM @extschema@.pg_answer_models m WHERE m.name = model));
     r record;
@@ -213,10 +212,9 @@ BEGIN
         EXECUTE format(
             'CREATE TABLE %1$I.%2$I (%3$s, ordinal integer NOT NULL, start_char integer NOT NULL, end_char integer NOT NULL, '
             'heading text, chunk text NOT NULL, tokens integer NOT NULL, embedding @extschema@.vector(%4$s) NOT NULL, '
-            -- A text search vector has at most 1 MB.
-            'search tsvector GENERATED ALWAYS AS (to_tsvector(%5$L::regconfig, left(coalesce(heading, '''') || E''\n'' || chunk, 200000))) STORED, '
+            'search tsvector GENERATED ALWAYS AS (@extschema@.pg_answer_search_vector(%5$L::regconfig, ARRAY[heading, chunk])) STORED, '
             'PRIMARY KEY (%6$s, ordinal))',
-            r.nspname, chunk_name, key_columns, dims, config,
+            r.nspname, chunk_name, key_columns, dims, text_search,
             (SELECT string_agg(k.chunk_name, ', ' ORDER BY k.place) FROM @extschema@.pg_answer_key_columns(source, key) AS k));
         EXECUTE format('CREATE INDEX ON %I.%I USING gin (search)', r.nspname, chunk_name);
         IF EXISTS (SELECT FROM pg_am WHERE amname = 'ann') THEN
@@ -248,7 +246,7 @@ BEGIN
     INSERT INTO @extschema@.pg_answer_sources
         (relation, building, content, title, key, model, chunks, queue, mode, chunking, chunk_tokens, chunk_overlap, text_search, replica)
         VALUES (source, building, content, title, key, model, format('%I.%I', r.nspname, chunk_name)::regclass,
-                format('%I.%I', r.nspname, queue_name)::regclass, mode, chunking, tokens, chunk_overlap, config, replica);
+                format('%I.%I', r.nspname, queue_name)::regclass, mode, chunking, tokens, chunk_overlap, text_search, replica);
     IF NOT building THEN
         PERFORM @extschema@.pg_answer_drop_triggers(source);
         PERFORM @extschema@.pg_answer_create_triggers(source, replica);

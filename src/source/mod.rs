@@ -12,3 +12,5 @@ mod plan;
 mod queue;
 mod trigger;
 pub mod worker;
+
+pub use chunk::integer;

@@ -9,6 +9,7 @@ mod dump;
 mod extension;
 mod index;
 mod queue;
+mod retrieve;
 mod security;
 mod sessions;
 mod source;

@@ -9,7 +9,7 @@ fn retrieves_and_answers() -> Result<()> {
     let (_, mut client) = session("rag")?;
     docs(&mut client)?;
     let rows = client.query(
-        "SELECT source::text, key::text, content, score FROM rag_retrieve($1, 'docs', 3)",
+        "SELECT source::text, key::text, content, score, vector_score FROM rag_retrieve($1, 'docs', 3)",
         &[&QUESTION],
     )?;
     ensure!(rows.len() == 3);
@@ -20,7 +20,8 @@ fn retrieves_and_answers() -> Result<()> {
     let cosine: f64 = client
         .query_one("SELECT 1 - (embedding <=> embed_query($1)) FROM docs WHERE id = 2", &[&QUESTION])?
         .get(0);
-    ensure!((scores[0] - cosine).abs() < 1e-5, "score {} for cosine {cosine}", scores[0]);
+    let said: f64 = rows[0].get(4);
+    ensure!((said - cosine).abs() < 1e-5, "score {said} for cosine {cosine}");
     let answer: String =
         client.query_one("SELECT rag_answer($1, 'docs', max_tokens => 48)", &[&QUESTION])?.get(0);
     println!("{answer}");

@@ -1,5 +1,6 @@
 //! Reference data in `tests/fixtures`.
 
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -10,13 +11,30 @@ pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
-/// The objects of a file with one JSON object a line.
+/// The text of a file, unpacked if its name ends in `.gz`.
+///
+/// # Errors
+/// When the file is missing or no text.
+pub fn text(name: &str) -> Result<String> {
+    let path = path(name);
+    let file = std::fs::File::open(&path).with_context(|| path.display().to_string())?;
+    let mut text = String::new();
+    let read = if name.ends_with(".gz") {
+        flate2::read::GzDecoder::new(file).read_to_string(&mut text)
+    } else {
+        BufReader::new(file).read_to_string(&mut text)
+    };
+    read.with_context(|| path.display().to_string())?;
+    Ok(text)
+}
+
+/// The objects of a file with one JSON object a line, packed or not.
 ///
 /// # Errors
 /// When the file is missing or a line is not what `T` wants.
 pub fn json_lines<T: DeserializeOwned>(name: &str) -> Result<Vec<T>> {
     let path = path(name);
-    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let text = text(name)?;
     let lines = text.lines().enumerate();
     lines
         .map(|(i, line)| serde_json::from_str(line).with_context(|| format!("{}:{}", path.display(), i + 1)))

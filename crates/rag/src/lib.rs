@@ -1,8 +1,12 @@
-//! From retrieved passages to an answer one can trust: which passages fit ([`budget`]), what the model is
-//! asked ([`prompt`]), which of its citations count ([`citation`]), and what it rests on ([`support`]).
+//! From a question to an answer one can trust: which passages hold its words ([`bm25`]), what words and meaning say
+//! together ([`fusion`]), which passages are one ([`merge`]) and fit ([`budget`]), what the model is asked ([`prompt`]), which
+//! of its citations count ([`citation`]), and what it rests on ([`support`]).
 
+pub mod bm25;
 pub mod budget;
 pub mod citation;
+pub mod fusion;
+pub mod merge;
 pub mod prompt;
 pub mod support;
 

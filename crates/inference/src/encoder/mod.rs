@@ -8,6 +8,7 @@ mod config;
 mod files;
 mod generic;
 mod kernels;
+mod known;
 mod packed;
 mod pooling;
 mod tokenizer;

@@ -1,4 +1,4 @@
-//! `rag_answer` over given passages. Retrieval and the choice of sources are SQL: see `sql/50_rag.sql`.
+//! `rag_answer` over given passages. Retrieval and the choice of sources are SQL: see `sql/52_answer.sql`.
 
 use pg_answer_inference::decoder::Message;
 use pg_answer_rag::{Passage, Prompts, REFUSAL, cite_support, keep_valid, pack};
