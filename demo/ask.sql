@@ -1,12 +1,8 @@
--- Asks :question and shows what the answer rests on: the passages that reach rag_answer's own min_score.
+-- Asks :question and shows what the answer rests on.
 \echo
 \echo 'Q:' :question
-\timing on
-SELECT 'A: ' || rag_answer(:'question');
-\timing off
-SELECT format('   [%s] %s  %s%s (%s)', row_number() OVER (ORDER BY r.score DESC), round(r.score::numeric, 2), r.title,
-              nullif(' > ' || m.section, ' > '), m.page)
-FROM (SELECT *, max(vector_score) OVER () AS nearest FROM rag_retrieve(:'question', 'manual')) r
-JOIN manual m ON m.id = (r.key ->> 'id')::bigint
-WHERE r.nearest >= 0.4
-ORDER BY r.score DESC;
+SELECT * FROM rag_answer_details(:'question') \gset
+\echo 'A:' :answer
+SELECT format('   [%s] %s > %s (%s): %s', c.n ->> 'passage', m.title, m.section, m.page, c.n ->> 'quote')
+FROM jsonb_array_elements(:'citations') AS c(n) JOIN manual m ON m.id = (c.n #>> '{key,id}')::bigint;
+\echo '   in' :total_ms 'ms'

@@ -17,6 +17,11 @@ CREATE FUNCTION pg_answer_bm25(
 COMMENT ON FUNCTION pg_answer_bm25(integer[], integer[], bigint[], double precision, double precision) IS
     'BM25 score as a share of the most that a passage could have';
 
+CREATE FUNCTION pg_answer_unknown_share(question tsvector, holders bigint[], passages double precision) RETURNS double precision
+    AS 'MODULE_PATHNAME', 'pg_answer_unknown_share_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION pg_answer_unknown_share(tsvector, bigint[], double precision) IS
+    'share of a question''s weight that lies in words which no passage has';
+
 CREATE FUNCTION pg_answer_trust(query text, model text) RETURNS double precision
     AS 'MODULE_PATHNAME', 'pg_answer_trust_wrapper' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION pg_answer_trust(text, text) IS 'how much a model''s vector of a text is worth, by the share of its tokens that it knows';

@@ -183,6 +183,8 @@ BEGIN
         CASE WHEN by_text THEN format('f.text_rank, @extschema@.pg_answer_bm25(@extschema@.pg_answer_word_counts(%s, $3), $5, '
                                       '(SELECT holders FROM rare), $6, $7) ', p.search)
              ELSE 'NULL::bigint, NULL::double precision ' END,
+        CASE WHEN by_text THEN ', @extschema@.pg_answer_unknown_share($3, (SELECT holders FROM rare), $6) '
+             ELSE ', NULL::double precision ' END,
         format('FROM both_sides AS f JOIN %s ON %s', p.passages, same_place));
 END $$;
 COMMENT ON FUNCTION pg_answer_candidates_sql(pg_answer_sources, boolean, boolean, text, integer) IS
@@ -191,7 +193,7 @@ COMMENT ON FUNCTION pg_answer_candidates_sql(pg_answer_sources, boolean, boolean
 CREATE FUNCTION pg_answer_candidates(query text, wanted regclass[], pool integer, mode text, filter jsonb, max_staleness interval)
     RETURNS TABLE (source regclass, key jsonb, title text, heading text, content text, ordinal integer, start_char integer, end_char integer,
                    vector_rank bigint, vector_score double precision, text_rank bigint, text_score double precision,
-                   model text, trust double precision)
+                   unknown_share double precision, model text, trust double precision)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -267,7 +269,7 @@ CREATE FUNCTION pg_answer_retrieve(query text, wanted regclass[], k integer, mod
                                    rerank boolean, expand integer, max_staleness interval)
     RETURNS TABLE (source regclass, key jsonb, title text, heading text, content text, score double precision,
                    vector_rank bigint, vector_score double precision, text_rank bigint, text_score double precision,
-                   start_char integer, end_char integer)
+                   start_char integer, end_char integer, unknown_share double precision, trust double precision)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -293,7 +295,8 @@ BEGIN
                        END AS score
             -- NaN is the score of a vector of zeros.
             FROM (SELECT source, key, title, heading, content, ordinal, start_char, end_char, vector_rank,
-                         coalesce(nullif(vector_score, 'NaN'), CASE mode WHEN 'hybrid' THEN -1 END) AS vector_score, text_rank, text_score, model, trust
+                         coalesce(nullif(vector_score, 'NaN'), CASE mode WHEN 'hybrid' THEN -1 END) AS vector_score, text_rank, text_score,
+                         min(unknown_share) OVER () AS unknown_share, model, trust
                   FROM @extschema@.pg_answer_candidates(query, wanted, greatest(50, 2 * least(k, 1000000)), mode, filter, max_staleness)) AS c
         ), ordered AS MATERIALIZED (
             SELECT *, row_number() OVER (ORDER BY score DESC NULLS LAST, source, key, ordinal) AS before FROM candidates
@@ -312,7 +315,7 @@ BEGIN
                  LATERAL @extschema@.pg_answer_merge(r.documents, r.ordinals, r.starts, r.ends, r.contents, k, expand) AS m
         )
         SELECT r.source, r.key, r.title, r.heading, coalesce(w.content, r.content), r.final, r.vector_rank, r.vector_score, r.text_rank,
-               r.text_score, coalesce(w.start_char, r.start_char), coalesce(w.end_char, r.end_char)
+               r.text_score, coalesce(w.start_char, r.start_char), coalesce(w.end_char, r.end_char), r.unknown_share, r.trust
             FROM merged AS m JOIN ranked AS r USING (place)
             LEFT JOIN LATERAL @extschema@.pg_answer_passage(r.source, r.key, m.first_chunk, m.last_chunk) AS w ON m.first_chunk < m.last_chunk
             ORDER BY r.place;
@@ -341,7 +344,9 @@ CREATE FUNCTION rag_retrieve(
                    vector_rank bigint, vector_score double precision, text_rank bigint, text_score double precision,
                    start_char integer, end_char integer)
     LANGUAGE sql STABLE COST 100000 ROWS 5 AS $$
-    SELECT * FROM @extschema@.pg_answer_retrieve($1, @extschema@.pg_answer_named_sources($2), $3, $4, $5, $6, $7, $8, $9)
+    SELECT r.source, r.key, r.title, r.heading, r.content, r.score, r.vector_rank, r.vector_score, r.text_rank, r.text_score,
+           r.start_char, r.end_char
+        FROM @extschema@.pg_answer_retrieve($1, @extschema@.pg_answer_named_sources($2), $3, $4, $5, $6, $7, $8, $9) AS r
 $$;
 COMMENT ON FUNCTION rag_retrieve(text, text, integer, text, jsonb, double precision, boolean, integer, interval) IS
     'the k passages that fit a question best, best first, by meaning and words, in one source, several (''{a,b}'') or all';

@@ -1,6 +1,8 @@
 //! `generate`: text from a decoder.
 
-use pg_answer_inference::decoder::{GenerateOptions, Message};
+use std::time::{Duration, Instant};
+
+use pg_answer_inference::decoder::{GenerateOptions, Generation, Message};
 use pgrx::prelude::*;
 use pgrx::{Array, PgSqlErrorCode as Code};
 
@@ -71,14 +73,26 @@ fn generate(
 
 /// The model's reply to a conversation.
 pub fn reply(messages: &[Message], model: Option<&str>, choices: Choices) -> String {
-    let options = choices.options();
     let name = model.map_or_else(settings::generation_model, str::to_owned);
-    with_decoder(&name, |decoder, pool| {
+    write(messages, &name, choices).0.text
+}
+
+/// The same with what it took, and the time until the first piece of it.
+pub fn write(messages: &[Message], model: &str, choices: Choices) -> (Generation, Duration) {
+    let options = choices.options();
+    let began = Instant::now();
+    let mut first = None;
+    let generation = with_decoder(model, |decoder, pool| {
         let prompt = decoder.render_chat(messages)?;
-        let run = Run::begin(&name, 1, prompt.ids.len(), 0);
-        let generation = decoder.generate(&prompt, &options, pool, &mut check, &mut |_| Ok(()))?;
+        let run = Run::begin(model, 1, prompt.ids.len(), 0);
+        let mut on_piece = |_: &str| {
+            first.get_or_insert_with(|| began.elapsed());
+            Ok(())
+        };
+        let generation = decoder.generate(&prompt, &options, pool, &mut check, &mut on_piece)?;
         run.succeeded(generation.ids.len());
-        Ok(generation.text)
-    })
-    .or_raise()
+        Ok(generation)
+    });
+    let generation = generation.or_raise();
+    (generation, first.unwrap_or_else(|| began.elapsed()))
 }

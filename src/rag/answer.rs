@@ -1,63 +1,96 @@
-//! `rag_answer` over given passages. Retrieval and the choice of sources are SQL: see `sql/52_answer.sql`.
+//! Prompts and answers over given passages. Retrieval, refusal by evidence and the templates are SQL: `sql/52_answer.sql`.
+
+use std::time::Instant;
 
 use pg_answer_inference::decoder::Message;
-use pg_answer_rag::{Passage, Prompts, REFUSAL, cite_support, keep_valid, pack};
+use pg_answer_rag::{Checked, Passage, Prompts, Unsupported, pack};
 use pgrx::prelude::*;
-use pgrx::{Array, PgSqlErrorCode as Code};
+use pgrx::{Array, JsonB, PgSqlErrorCode as Code};
+use serde_json::{Value, json};
 
 use crate::error::{OrRaise, Report};
-use crate::generate::{Choices, reply};
+use crate::generate::{Choices, write};
 use crate::model::with_decoder;
 use crate::settings;
+use crate::source::integer;
 
-/// Answers `query` from `passages` (best first, NULL and empty ones passed over); refuses without any.
-#[pg_extern(sql = false)]
-#[allow(clippy::too_many_arguments)]
-fn rag_answer_passages(
-    query: Option<&str>,
-    passages: Option<Array<&str>>,
-    titles: Option<Array<&str>>,
-    model: Option<&str>,
-    max_tokens: i32,
-    context_tokens: i32,
-    temperature: f64,
-    seed: Option<i64>,
-) -> Option<String> {
-    let query = query?;
-    let budget = usize::try_from(context_tokens).ok().filter(|n| *n > 0).unwrap_or_else(|| {
-        Report::new(
-            Code::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("context_tokens must be at least 1, not {context_tokens}"),
-        )
-        .raise()
-    });
-    let passages = collect(passages, titles);
-    let name = model.map_or_else(settings::generation_model, str::to_owned);
-    let passages = if passages.is_empty() {
-        passages
-    } else {
-        with_decoder(&name, |decoder, _| pack(&passages, budget, |text| decoder.count_tokens(text)))
-            .or_raise()
-    };
-    if passages.is_empty() {
-        return Some(REFUSAL.to_owned());
-    }
-    let messages: Vec<Message> = Prompts::new()
-        .messages(query, &passages)
-        .into_iter()
-        .map(|m| Message { role: m.role.to_owned(), content: m.content })
-        .collect();
-    let choices = Choices { max_tokens, temperature, top_p: 1.0, seed, stop: Vec::new() };
-    let answer = reply(&messages, Some(&name), choices);
-    let answer = keep_valid(answer.trim(), passages.len());
-    Some(cite_support(&answer, query, &passages))
+/// A question with the passages that fit into the model's context.
+struct Task<'a> {
+    query: &'a str,
+    model: String,
+    passages: Vec<Passage>,
+    /// Which of the passages given each of them is, from 0.
+    places: Vec<usize>,
 }
 
-fn collect(contents: Option<Array<&str>>, titles: Option<Array<&str>>) -> Vec<Passage> {
-    let Some(contents) = contents else { return Vec::new() };
-    let titles: Vec<Option<&str>> = titles.iter().flat_map(Array::iter).collect();
+impl<'a> Task<'a> {
+    fn new(
+        query: &'a str,
+        contents: &Array<&str>,
+        titles: &Array<&str>,
+        model: Option<&str>,
+        context_tokens: i32,
+    ) -> Self {
+        let budget = usize::try_from(context_tokens).ok().filter(|n| *n > 0).unwrap_or_else(|| {
+            invalid(format!("context_tokens must be at least 1, not {context_tokens}")).raise()
+        });
+        let model = model.map_or_else(settings::generation_model, str::to_owned);
+        let given = collect(contents, titles);
+        let packed = if given.is_empty() {
+            Vec::new()
+        } else {
+            let count = |passages: &[Passage]| {
+                with_decoder(&model, |decoder, _| pack(passages, budget, |text| decoder.count_tokens(text)))
+            };
+            count(&given.iter().map(|(_, passage)| passage.clone()).collect::<Vec<_>>()).or_raise()
+        };
+        // Packing keeps the order; only a single passage may have been cut.
+        let mut rest = given.iter();
+        let places = packed
+            .iter()
+            .filter_map(|p| rest.find(|(_, g)| g.content.starts_with(&p.content) && g.title == p.title))
+            .map(|(place, _)| *place)
+            .collect();
+        Self { query, model, passages: packed, places }
+    }
+
+    fn messages(&self, system: &str, message: &str) -> Vec<Message> {
+        let wrong = |reason: String| -> Report {
+            invalid(format!("a prompt template is wrong: {reason}")).hint("See the table pg_answer_prompts.")
+        };
+        let prompts = Prompts::new(system, message).map_err(wrong).or_raise();
+        let messages = prompts.messages(self.query, &self.passages).map_err(wrong).or_raise();
+        messages.into_iter().map(|m| Message { role: m.role.to_owned(), content: m.content }).collect()
+    }
+
+    /// What supports an answer, for SQL: passages by the places that they were given in, from 1.
+    fn citations(&self, checked: &Checked) -> JsonB {
+        let citation = |c: &pg_answer_rag::check::Citation| {
+            let content = &self.passages[c.passage].content;
+            let start = content[..c.quote.start].chars().count();
+            let quote = &content[c.quote.clone()];
+            json!({
+                "passage": c.passage + 1,
+                "place": self.places.get(c.passage).map(|place| place + 1),
+                "quote": quote,
+                "start_char": start,
+                "end_char": start + quote.chars().count(),
+                "support": c.support,
+            })
+        };
+        JsonB(Value::Array(checked.citations.iter().map(citation).collect()))
+    }
+}
+
+fn invalid(message: String) -> Report {
+    Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
+}
+
+/// Passages that are not empty, with their places.
+fn collect(contents: &Array<&str>, titles: &Array<&str>) -> Vec<(usize, Passage)> {
+    let titles: Vec<Option<&str>> = titles.iter().collect();
     if titles.len() > contents.len() {
-        Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, "there are more titles than passages")
+        invalid("there are more titles than passages".to_owned())
             .detail(format!("{} titles, {} passages.", titles.len(), contents.len()))
             .raise();
     }
@@ -65,8 +98,79 @@ fn collect(contents: Option<Array<&str>>, titles: Option<Array<&str>>) -> Vec<Pa
         .iter()
         .enumerate()
         .filter_map(|(i, content)| {
-            let content = content.map(str::trim).filter(|c| !c.is_empty())?.to_owned();
-            Some(Passage { title: titles.get(i).copied().flatten().map(str::to_owned), content })
+            let content = content.filter(|c| !c.trim().is_empty())?.to_owned();
+            Some((i, Passage { title: titles.get(i).copied().flatten().map(str::to_owned), content }))
         })
         .collect()
+}
+
+/// The whole prompt, as the model reads it.
+#[pg_extern(sql = false)]
+fn pg_answer_prompt(
+    query: &str,
+    contents: Array<&str>,
+    titles: Array<&str>,
+    system: &str,
+    message: &str,
+    model: Option<&str>,
+    context_tokens: i32,
+) -> String {
+    let task = Task::new(query, &contents, &titles, model, context_tokens);
+    let messages = task.messages(system, message);
+    with_decoder(&task.model, |decoder, _| Ok(decoder.render_chat(&messages)?.text)).or_raise()
+}
+
+/// An answer to `query` from passages (best first), checked sentence by sentence; NULL where nothing supports one.
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+fn pg_answer_write(
+    query: &str,
+    contents: Array<&str>,
+    titles: Array<&str>,
+    system: &str,
+    message: &str,
+    model: Option<&str>,
+    max_tokens: i32,
+    context_tokens: i32,
+    temperature: f64,
+    seed: Option<i64>,
+    on_unsupported: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(answer, Option<String>),
+        name!(support, f64),
+        name!(citations, JsonB),
+        name!(model, String),
+        name!(prompt_tokens, i32),
+        name!(answer_tokens, i32),
+        name!(first_token_ms, f64),
+        name!(write_ms, f64),
+    ),
+> {
+    let unsupported: Unsupported = on_unsupported.parse().map_err(invalid).or_raise();
+    let began = Instant::now();
+    let task = Task::new(query, &contents, &titles, model, context_tokens);
+    if task.passages.is_empty() {
+        let none = JsonB(Value::Array(Vec::new()));
+        return TableIterator::once((None, 0.0, none, task.model, 0, 0, 0.0, 0.0));
+    }
+    let messages = task.messages(system, message);
+    let choices = Choices { max_tokens, temperature, top_p: 1.0, seed, stop: Vec::new() };
+    let before = began.elapsed();
+    let (generation, first) = write(&messages, &task.model, choices);
+    let checked = pg_answer_rag::check(generation.text.trim(), query, &task.passages, unsupported);
+    let answers =
+        !checked.text.is_empty() && (unsupported == Unsupported::Keep || !checked.citations.is_empty());
+    let ms = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
+    TableIterator::once((
+        answers.then(|| checked.text.clone()),
+        checked.support,
+        task.citations(&checked),
+        task.model,
+        integer(generation.prompt_tokens),
+        integer(generation.ids.len()),
+        ms(before + first),
+        ms(began.elapsed()),
+    ))
 }

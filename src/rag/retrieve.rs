@@ -2,9 +2,9 @@
 
 use pg_answer_rag::merge::{Passage, Piece, merge};
 use pg_answer_rag::{bm25, fusion};
-use pg_answer_text::words::search_words;
+use pg_answer_text::words::{is_without_blanks, search_words};
 use pgrx::prelude::*;
-use pgrx::{Array, IntoDatum, pg_sys};
+use pgrx::{Array, FromDatum, IntoDatum, pg_sys};
 
 use super::lexemes::Lexemes;
 use crate::error::OrRaise;
@@ -60,6 +60,23 @@ fn pg_answer_bm25(
 fn pg_answer_trust(query: &str, model: &str) -> f64 {
     let share = with_encoder(model, |encoder, _| encoder.known_share(query, &mut check)).or_raise();
     fusion::trust(share)
+}
+
+/// Share of a question's weight that lies in words which no passage has; pairs of characters do not count.
+#[pg_extern(sql = false)]
+fn pg_answer_unknown_share(fcinfo: pg_sys::FunctionCallInfo) -> f64 {
+    // SAFETY: the function is declared STRICT with arguments tsvector, bigint[], double precision.
+    unsafe {
+        let arguments = Args::new(fcinfo);
+        let question = Lexemes::from_datum(arguments.datum(0));
+        let holders = Vec::<i64>::from_datum(arguments.datum(1), false).unwrap_or_default();
+        let passages = f64::from_datum(arguments.datum(2), false).unwrap_or_default();
+        let (words, said): (Vec<&[u8]>, Vec<i32>) = question.counts().unzip();
+        let is_word = |i: usize| {
+            words.get(i).is_some_and(|w| !String::from_utf8_lossy(w).chars().any(is_without_blanks))
+        };
+        bm25::Question::new(&said, &holders, passages, 1.0).unknown_share(&holders, passages, is_word)
+    }
 }
 
 #[pg_extern(sql = false)]

@@ -1,5 +1,6 @@
 //! What needs real models and more than one session, role or server.
 
+mod answer;
 mod cancel;
 mod catalog;
 mod chunks;

@@ -69,14 +69,20 @@ fn grants_hold() -> Result<()> {
         "42501",
     )?;
     expect_code(&error_of(&mut session, "DELETE FROM pg_answer_sources")?, "42501")?;
+    for source in ["NULL", "'docs'"] {
+        let write = format!("INSERT INTO pg_answer_prompts VALUES ({source}, 9, 'Say yes.', '')");
+        expect_code(&error_of(&mut session, &write)?, "42501")?;
+    }
     // An ordinary role has models and sources of its own.
     ensure!(one::<i64>(&mut session, "SELECT count(*) FROM pg_answer_models WHERE dims = 384")? >= 1);
     owner.batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {guest}"))?;
     session.batch_execute(
         "CREATE TABLE mine (id int PRIMARY KEY, body text, embedding vector(384));
          INSERT INTO mine SELECT 1, 'mine', embed('mine');
-         SELECT create_source('mine', content => 'body', embedding => 'embedding')",
+         SELECT create_source('mine', content => 'body', embedding => 'embedding');
+         INSERT INTO pg_answer_prompts VALUES ('mine', 1, 'Mine', '{{ query }}')",
     )?;
+    ensure!(one::<bool>(&mut session, "SELECT rag_prompt('x', 'mine') LIKE '%Mine%'")?);
     ensure!(one::<i64>(&mut session, "SELECT count(*) FROM rag_retrieve('mine', 'mine')")? == 1);
     session.batch_execute("SELECT drop_source('mine'); DROP TABLE mine")?;
     Ok(())

@@ -28,7 +28,7 @@ fn retrieves_and_answers() -> Result<()> {
     ensure!(answer.contains("38"), "{answer}");
     // Nothing near enough: a plain refusal that quotes nothing.
     let refusal: String =
-        client.query_one("SELECT rag_answer($1, 'docs', min_score => 0.99)", &[&QUESTION])?.get(0);
+        client.query_one("SELECT rag_answer($1, 'docs', min_similarity => 0.99)", &[&QUESTION])?.get(0);
     println!("{refusal}");
     ensure!(!refusal.contains("38") && !refusal.is_empty(), "{refusal}");
     // Without any source.

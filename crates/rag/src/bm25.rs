@@ -5,6 +5,9 @@ const K1: f64 = 1.2;
 /// How much a passage's length counts against it.
 const B: f64 = 0.75;
 
+/// Passages in which a word that the collection's texts use is likely to stand.
+const ENOUGH_PASSAGES: f64 = 1000.0;
+
 /// A question's words with what a collection knows of them.
 #[derive(Debug, Clone)]
 pub struct Question {
@@ -42,6 +45,18 @@ impl Question {
         };
         self.weights.iter().zip(counts).map(gain).sum::<f64>() / self.total
     }
+
+    /// Share of the question's weight that lies in words which none of the collection's `passages` has, less where there are
+    /// fewer than a thousand: a word can be missing from few passages by chance. `counts` tells whether word `i` is one that
+    /// collections use to have: pairs of characters go across words, and few of them are in any text.
+    pub fn unknown_share(&self, holders: &[i64], passages: f64, counts: impl Fn(usize) -> bool) -> f64 {
+        let counted = || self.weights.iter().zip(holders).enumerate().filter(|(i, _)| counts(*i));
+        let total: f64 = counted().map(|(_, (weight, _))| weight).sum();
+        let unknown: f64 =
+            counted().filter(|(_, (_, holders))| **holders == 0).map(|(_, (weight, _))| weight).sum();
+        let certainty = (passages.max(1.0).ln() / ENOUGH_PASSAGES.ln()).min(1.0);
+        if total > 0.0 { certainty * unknown / total } else { 0.0 }
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +79,18 @@ mod tests {
     fn without_words_nothing_is_found() {
         assert_eq!(Question::new(&[], &[], 10.0, 5.0).score(&[], 3), 0.0);
         assert_eq!(Question::new(&[1], &[2], 10.0, 5.0).score(&[0], 3), 0.0);
+    }
+
+    #[test]
+    fn words_of_no_passage_are_told_of() {
+        let holders = [3, 0, 0];
+        let share = |passages: f64, counts: fn(usize) -> bool| {
+            Question::new(&[1, 1, 1], &holders, passages, 50.0).unknown_share(&holders, passages, counts)
+        };
+        assert!((0.6..1.0).contains(&share(1000.0, |_| true)));
+        assert!(share(5.0, |_| true) < 0.3);
+        assert_eq!(share(1000.0, |i| i == 0), 0.0);
+        assert_eq!(share(1000.0, |_| false), 0.0);
     }
 
     proptest! {

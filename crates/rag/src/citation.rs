@@ -1,67 +1,44 @@
 //! Citations in an answer: `[1]`, `[2, 3]`, `[2][3]`.
 
-/// `answer` without the citations of passages that do not exist (numbers beyond `passages`, or 0).
-///
-/// Inside a sentence such a number stays, without its brackets: there it was meant as a number.
-/// A bracket with other content than numbers, commas and spaces is no citation and stays as it is.
-pub fn keep_valid(answer: &str, passages: usize) -> String {
-    let mut text = answer.to_owned();
-    loop {
-        // What is taken out of nested brackets can leave a new citation behind.
-        let cleaned = clean(&text, passages);
-        if cleaned == text {
-            return text;
-        }
-        text = cleaned;
-    }
-}
-
-/// Whether `answer` has a citation, or what looks like one.
-pub fn cites(answer: &str) -> bool {
-    answer
-        .split('[')
-        .skip(1)
-        .filter_map(|rest| rest.split_once(']'))
-        .any(|(inside, _)| numbers(inside).is_some())
-}
-
-fn clean(answer: &str, passages: usize) -> String {
-    let mut kept = String::with_capacity(answer.len());
-    let mut rest = answer;
-    while let Some(open) = rest.find('[') {
-        let (before, bracket) = rest.split_at(open);
+/// `text` without its citations. Inside a sentence a number stays, without its brackets: a small model also writes "allows
+/// [100] connections" for a plain number. A bracket with other content than numbers, commas and spaces is no citation.
+pub fn without_citations(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, inside, after)) = next_bracket(rest) {
         kept.push_str(before);
-        let Some(close) = bracket.find(']') else {
-            rest = bracket;
-            break;
-        };
-        let (inside, after) = (&bracket[1..close], &bracket[close + 1..]);
-        match numbers(inside) {
-            Some(numbers) => {
-                let valid: Vec<String> =
-                    numbers.iter().filter(|n| (1..=passages).contains(n)).map(usize::to_string).collect();
-                if valid.is_empty() && is_word(after) {
-                    kept.push_str(inside.trim());
-                } else if valid.is_empty() {
-                    kept.truncate(kept.trim_end_matches(' ').len());
-                } else {
-                    kept.push_str(&format!("[{}]", valid.join(", ")));
-                }
-                rest = after;
-            }
-            None => {
-                kept.push('[');
-                rest = &bracket[1..];
-            }
+        if numbers(inside).is_none() {
+            kept.push('[');
+            rest = &rest[before.len() + 1..];
+            continue;
         }
+        if after.trim_start().starts_with(char::is_lowercase) {
+            kept.push_str(inside.trim());
+        } else {
+            kept.truncate(kept.trim_end_matches(' ').len());
+        }
+        rest = after;
     }
     kept.push_str(rest);
     kept
 }
 
-/// Whether the sentence goes on: a small model also writes "allows [100] connections" for a plain number.
-fn is_word(after: &str) -> bool {
-    after.trim_start().starts_with(char::is_lowercase)
+/// The numbers that `text` cites.
+pub fn cited(text: &str) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((before, inside, _)) = next_bracket(rest) {
+        found.extend(numbers(inside).unwrap_or_default());
+        rest = &rest[before.len() + 1..];
+    }
+    found
+}
+
+/// What stands before, inside and after the next pair of brackets.
+fn next_bracket(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, bracket) = text.split_once('[')?;
+    let (inside, after) = bracket.split_once(']')?;
+    Some((before, inside, after))
 }
 
 /// The numbers of a bracket's inside, or none if anything else stands there.
@@ -84,38 +61,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drops_what_was_never_retrieved() {
-        assert_eq!(keep_valid("Yes [1]. No [7].", 2), "Yes [1]. No.");
-        assert_eq!(keep_valid("Both [1, 2, 9][3]", 2), "Both [1, 2]");
-        assert_eq!(keep_valid("[0] [99999999999999999999999]", 2), "");
-    }
-
-    #[test]
-    fn keeps_a_number_inside_a_sentence() {
-        assert_eq!(keep_valid("It allows [100] connections [1].", 2), "It allows 100 connections [1].");
+    fn citations_go_and_numbers_stay() {
+        assert_eq!(without_citations("Yes [1]. No [7]."), "Yes. No.");
+        assert_eq!(without_citations("Both [1, 2, 9][3]"), "Both");
+        assert_eq!(without_citations("It allows [100] connections [1]."), "It allows 100 connections.");
     }
 
     #[test]
     fn tells_a_citation_from_other_brackets() {
-        assert!(["Yes [1].", "a[i] [2, 3]"].into_iter().all(cites));
-        assert!(!["", "Yes.", "a[i]", "integer[]", "[1", "]1["].into_iter().any(cites));
-    }
-
-    #[test]
-    fn leaves_other_brackets_alone() {
-        for text in ["a[i] = b", "integer[]", "[ ]", "[1", "ARRAY[1,x]", "[[1]]", "]["] {
-            assert_eq!(keep_valid(text, 3), text);
+        assert_eq!(cited("a[i] [2, 3] [99999999999999999999999]"), [2, 3, 0]);
+        for text in ["", "a[i] = b", "integer[]", "[ ]", "[1", "ARRAY[1,x]", "]["] {
+            assert_eq!((without_citations(text).as_str(), cited(text).len()), (text, 0));
         }
     }
 
     proptest! {
         #[test]
-        fn a_second_pass_changes_nothing(text in "[\\[\\]0-9, a]{0,40}", n in 0usize..12) {
-            let once = keep_valid(&text, n);
-            prop_assert_eq!(keep_valid(&once, n), once.clone());
-            for word in once.split('[').skip(1).filter_map(|w| w.split_once(']')).filter_map(|(i, _)| numbers(i)) {
-                prop_assert!(word.iter().all(|k| (1..=n).contains(k)));
-            }
+        fn any_brackets_are_read(text in "[\\[\\]0-9, a]{0,40}") {
+            prop_assert!(without_citations(&text).len() <= text.len());
+            cited(&text);
         }
     }
 }

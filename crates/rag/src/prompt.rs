@@ -13,47 +13,48 @@ pub struct Message {
     pub content: String,
 }
 
-/// The prompt templates.
+/// Steps that a template may take: some for each passage.
+const FUEL: u64 = 1_000_000;
+
+/// A pair of prompt templates in the language of Jinja.
 pub struct Prompts {
     environment: Environment<'static>,
 }
 
-impl Default for Prompts {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Prompts {
-    /// The templates that come with the crate.
-    pub fn new() -> Self {
+    /// The templates `system` and `message` are rendered from `query`, `passages` (each with `title` and `content`) and
+    /// `refusal`.
+    ///
+    /// # Errors
+    /// What is wrong with a template.
+    pub fn new(system: &str, message: &str) -> Result<Self, String> {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        let templates = [
-            ("system", include_str!("../templates/system.jinja")),
-            ("user", include_str!("../templates/user.jinja")),
-        ];
-        for (name, source) in templates {
-            environment.add_template(name, source).expect("the crate's own templates are valid");
+        environment.set_fuel(Some(FUEL));
+        for (name, source) in [("system", system), ("message", message)] {
+            environment.add_template_owned(name, source.to_owned()).map_err(|e| e.to_string())?;
         }
-        Self { environment }
+        Ok(Self { environment })
     }
 
     /// The messages that ask for an answer to `query` from `passages`, numbered from 1.
-    pub fn messages(&self, query: &str, passages: &[Passage]) -> Vec<Message> {
+    ///
+    /// # Errors
+    /// What is wrong with a template.
+    pub fn messages(&self, query: &str, passages: &[Passage]) -> Result<Vec<Message>, String> {
         let passages: Vec<Value> = passages
             .iter()
             .map(|p| context! { title => p.title.as_deref(), content => p.content.as_str() })
             .collect();
         let values = context! { query, passages, refusal => REFUSAL };
         let render = |name| {
-            let template = self.environment.get_template(name).expect("added in `new`");
-            template.render(&values).expect("the crate's own templates render from these values")
+            let template = self.environment.get_template(name).map_err(|e| e.to_string())?;
+            template.render(&values).map_err(|e| e.to_string())
         };
-        vec![
-            Message { role: "system", content: render("system") },
-            Message { role: "user", content: render("user") },
-        ]
+        Ok(vec![
+            Message { role: "system", content: render("system")? },
+            Message { role: "user", content: render("message")? },
+        ])
     }
 }
 
@@ -67,12 +68,23 @@ mod tests {
             Passage { title: Some("VACUUM".into()), content: "a < b & {{ c }} {% raw %}".into() },
             Passage { title: None, content: "second".into() },
         ];
-        let messages = Prompts::new().messages("why \"<\"?", &passages);
+        let message = "{% for p in passages %}[{{ loop.index }}]{% if p.title %} {{ p.title }}{% endif %}\n{{ p.content }}\n{% endfor %}\
+                       Question: {{ query }}";
+        let prompts = Prompts::new("Say: {{ refusal }}", message).unwrap();
+        let messages = prompts.messages("why \"<\"?", &passages).unwrap();
         assert_eq!(messages[0].role, "system");
         assert!(messages[0].content.contains(REFUSAL));
         let user = &messages[1].content;
         assert!(user.contains("[1] VACUUM\na < b & {{ c }} {% raw %}\n"), "{user}");
         assert!(user.contains("[2]\nsecond\n"), "{user}");
         assert!(user.ends_with("Question: why \"<\"?"), "{user}");
+    }
+
+    #[test]
+    fn a_wrong_template_is_an_error() {
+        assert!(Prompts::new("{% if %}", "").is_err());
+        assert!(Prompts::new("{{ nosuch.field }}", "").unwrap().messages("", &[]).is_err());
+        let endless = "{% for i in range(10000) %}{% for j in range(10000) %}x{% endfor %}{% endfor %}";
+        assert!(Prompts::new(endless, "").unwrap().messages("", &[]).is_err());
     }
 }

@@ -96,7 +96,7 @@ fn is_identifier(run: &str) -> bool {
 }
 
 /// Han, Kana, Hangul, Bopomofo, Thai, Lao, Myanmar, Khmer: words that no blank parts, or (Hangul) that grow endings.
-fn is_without_blanks(c: char) -> bool {
+pub fn is_without_blanks(c: char) -> bool {
     matches!(c,
         '\u{0E00}'..='\u{0EFF}' | '\u{1000}'..='\u{109F}' | '\u{1100}'..='\u{11FF}' | '\u{1780}'..='\u{17FF}'
         | '\u{3005}'..='\u{3007}' | '\u{3040}'..='\u{30FF}' | '\u{3100}'..='\u{318F}' | '\u{31A0}'..='\u{31BF}'

@@ -1,0 +1,240 @@
+//! What of an answer its passages hold: each sentence is looked up by the words that it adds to the question.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::str::FromStr;
+
+use unicode_segmentation::UnicodeSegmentation;
+
+use crate::citation::{cited, without_citations};
+use crate::{Passage, REFUSAL};
+
+/// Share of a sentence's own words, weighted by how few passages hold them, that a passage must have to support it.
+const ENOUGH: f64 = 0.5;
+/// What the model's own citation of a passage counts beside the words.
+const OWN_CITATION: f64 = 0.05;
+
+/// What becomes of a sentence that no passage supports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsupported {
+    /// It is left out.
+    Drop,
+    /// It is marked with `[?]`.
+    Mark,
+    /// It stays as it is.
+    Keep,
+}
+
+impl FromStr for Unsupported {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "drop" => Ok(Self::Drop),
+            "mark" => Ok(Self::Mark),
+            "keep" => Ok(Self::Keep),
+            _ => Err(format!("on_unsupported \"{name}\" is not drop, mark or keep")),
+        }
+    }
+}
+
+/// An answer after the check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// Its sentences with the numbers of their passages.
+    pub text: String,
+    /// What supports them.
+    pub citations: Vec<Citation>,
+    /// Mean support of all its sentences, from 0 to 1.
+    pub support: f64,
+}
+
+/// A passage that supports a sentence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Citation {
+    /// Its index.
+    pub passage: usize,
+    /// Bytes of its content: the sentence there that holds most of the answer's.
+    pub quote: Range<usize>,
+    /// Share of the sentence's words that it holds.
+    pub support: f64,
+}
+
+/// `answer` to `query` with a citation of the passage that supports it after each sentence, whatever the model cited.
+///
+/// A sentence is supported by a passage that has half of the words that it adds to the question, rarer ones counting more, and
+/// all of its numbers and names that the question does not have. A refusal has no support.
+pub fn check(answer: &str, query: &str, passages: &[Passage], unsupported: Unsupported) -> Checked {
+    let mut checked = Checked { text: String::new(), citations: Vec::new(), support: 0.0 };
+    if answer.contains(REFUSAL) {
+        return checked;
+    }
+    let held: Vec<HashSet<String>> = passages
+        .iter()
+        .map(|p| &words(&p.content) | &words(p.title.as_deref().unwrap_or_default()))
+        .collect();
+    let asked = words(query);
+    let mut sentences = 0;
+    for sentence in answer.split_sentence_bounds() {
+        let plain = without_citations(sentence);
+        let said = words(&plain);
+        if said.is_empty() {
+            continue;
+        }
+        sentences += 1;
+        let found = supporter(&said, &asked, &held, &cited(sentence));
+        let text = match found {
+            Some((passage, support)) => {
+                checked.support += support;
+                let quote = quote(&passages[passage].content, &said);
+                checked.citations.push(Citation { passage, quote, support });
+                append(&plain, &(passage + 1).to_string())
+            }
+            None if unsupported == Unsupported::Drop => continue,
+            None if unsupported == Unsupported::Mark => append(&plain, "?"),
+            None => plain.trim().to_owned(),
+        };
+        if !checked.text.is_empty() {
+            checked.text.push(if sentence.starts_with('\n') { '\n' } else { ' ' });
+        }
+        checked.text.push_str(&text);
+    }
+    checked.support /= f64::from(sentences.max(1));
+    checked
+}
+
+/// Index of the passage that supports a sentence best, the first of equals, and how well; none if none does enough.
+fn supporter(
+    said: &HashSet<String>,
+    asked: &HashSet<String>,
+    passages: &[HashSet<String>],
+    cited: &[usize],
+) -> Option<(usize, f64)> {
+    // What the question says already is no evidence.
+    let new = said - asked;
+    let claim = if new.is_empty() { said } else { &new };
+    // Rarer words weigh more, as in BM25; one that no passage has counts against all of them.
+    let weight = |word: &String| {
+        let found = passages.iter().filter(|p| p.contains(word)).count();
+        (1.0 + passages.len() as f64 / (found as f64).max(0.5)).ln()
+    };
+    let total: f64 = claim.iter().map(weight).sum();
+    let mut best: Option<(usize, f64, f64)> = None;
+    for (i, passage) in passages.iter().enumerate() {
+        if claim.iter().any(|word| is_exact(word) && !passage.contains(word)) {
+            continue;
+        }
+        let support = claim.intersection(passage).map(weight).sum::<f64>() / total;
+        let merit = support + if cited.contains(&(i + 1)) { OWN_CITATION } else { 0.0 };
+        if support >= ENOUGH && best.is_none_or(|(_, _, most)| merit > most) {
+            best = Some((i, support, merit));
+        }
+    }
+    best.map(|(i, support, _)| (i, support))
+}
+
+/// Numbers and identifiers are right or wrong; words have inflections and synonyms.
+fn is_exact(word: &str) -> bool {
+    word.contains(|c: char| c.is_numeric() || c == '_')
+}
+
+/// The sentence of `content` that has most of the words `said`, the first of equals.
+fn quote(content: &str, said: &HashSet<String>) -> Range<usize> {
+    let mut best = (0, 0..content.len());
+    for (start, sentence) in content.split_sentence_bound_indices() {
+        let shared = words(sentence).intersection(said).count();
+        let text = sentence.trim();
+        if shared > best.0 {
+            let start = start + (sentence.len() - sentence.trim_start().len());
+            best = (shared, start..start + text.len());
+        }
+    }
+    best.1
+}
+
+/// The words of `text` in lower case; each Chinese character is one. Of a word of letters the beginning counts, so that
+/// its inflections are the same; identifiers and numbers count whole.
+fn words(text: &str) -> HashSet<String> {
+    let beginning = |word: &str| {
+        let word = word.to_lowercase();
+        if word.chars().all(char::is_alphabetic) { word.chars().take(5).collect() } else { word }
+    };
+    text.unicode_words().map(beginning).collect()
+}
+
+/// `sentence` with `[citation]` before the mark that ends it, where one does.
+fn append(sentence: &str, citation: &str) -> String {
+    let sentence = sentence.trim();
+    match sentence.char_indices().next_back() {
+        Some((at, mark @ ('.' | '!' | '?'))) => format!("{} [{citation}]{mark}", &sentence[..at]),
+        Some((at, mark @ ('。' | '！' | '？'))) => format!("{}[{citation}]{mark}", &sentence[..at]),
+        _ => format!("{sentence} [{citation}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passages() -> Vec<Passage> {
+        [
+            ("Autovacuum", "The daemon runs VACUUM by itself."),
+            (
+                "Connections",
+                "Every client takes memory. max_connections sets how many the server allows; the default is 100 connections.",
+            ),
+            ("端口", "服务器默认监听端口 5432。"),
+        ]
+        .map(|(title, content)| Passage { title: Some(title.to_owned()), content: content.to_owned() })
+        .to_vec()
+    }
+
+    fn text(answer: &str, query: &str) -> String {
+        check(answer, query, &passages(), Unsupported::Drop).text
+    }
+
+    const QUERY: &str = "How many connections are allowed?";
+
+    #[test]
+    fn the_passage_that_holds_a_sentence_is_cited() {
+        assert_eq!(text("By default 100 are allowed.", QUERY), "By default 100 are allowed [2].");
+        assert_eq!(text("By default 100 may connect [1].", QUERY), "By default 100 may connect [2].");
+        assert_eq!(text("max_connections", QUERY), "max_connections [2]");
+        assert_eq!(text("服务器监听 5432 端口。", "服务器监听哪个端口？"), "服务器监听 5432 端口[3]。");
+    }
+
+    #[test]
+    fn the_words_that_support_are_quoted() {
+        let checked = check("The default is 100 connections.", QUERY, &passages(), Unsupported::Drop);
+        let [citation] = &checked.citations[..] else { panic!("{checked:?}") };
+        assert!(passages()[1].content[citation.quote.clone()].starts_with("max_connections sets"));
+        assert!(checked.support > 0.5);
+    }
+
+    #[test]
+    fn what_no_passage_holds_is_left_out_or_marked() {
+        for answer in
+            ["The moon is made of cheese.", "7", "", " ", "?!", REFUSAL, "The default is 101 connections."]
+        {
+            assert_eq!(text(answer, QUERY), "", "{answer}");
+        }
+        let answer = "The default is 100 connections. The moon is made of cheese.";
+        assert_eq!(text(answer, QUERY), "The default is 100 connections [2].");
+        let keep = |unsupported| check(answer, QUERY, &passages(), unsupported).text;
+        assert_eq!(
+            keep(Unsupported::Mark),
+            "The default is 100 connections [2]. The moon is made of cheese [?]."
+        );
+        assert_eq!(
+            keep(Unsupported::Keep),
+            "The default is 100 connections [2]. The moon is made of cheese."
+        );
+        assert_eq!(check("100.", QUERY, &[], Unsupported::Drop).text, "");
+    }
+
+    #[test]
+    fn the_question_s_words_are_no_evidence() {
+        // All but "7" stands in the question and in passage 2.
+        assert_eq!(text("The default is 7.", "What is the default?"), "");
+    }
+}

@@ -1,0 +1,94 @@
+//! Answers: what they rest on, when they are refused, and what the model is asked.
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::{FACTS, QUESTION, docs, error_of, expect_code, one, session};
+
+#[test]
+fn details_tell_what_an_answer_rests_on() -> Result<()> {
+    let (_, mut client) = session("details")?;
+    docs(&mut client)?;
+    let row = client.query_one(
+        "SELECT answer, refused, confidence, citations, passages, answering_model, prompt_tokens, answer_tokens, retrieve_ms,
+                first_token_ms, total_ms FROM rag_answer_details($1, 'docs', max_tokens => 48)",
+        &[&QUESTION],
+    )?;
+    let (answer, refused, confidence): (&str, bool, f64) = (row.get(0), row.get(1), row.get(2));
+    let (citations, passages): (Value, Value) = (row.get(3), row.get(4));
+    println!("{answer} {confidence} {citations}");
+    ensure!(answer.contains("38") && !refused && confidence > 0.5 && confidence <= 1.0);
+    let citation = &citations[0];
+    let number = citation["passage"].as_u64().unwrap_or(0);
+    ensure!(answer.contains(&format!("[{number}]")), "{answer}: {citations}");
+    ensure!(citation["source"] == "public.docs" && citation["key"]["id"] == 2, "{citations}");
+    let cited = &passages[usize::try_from(number)? - 1];
+    ensure!(cited["content"] == FACTS[1] && cited["key"] == citation["key"], "{passages}");
+    let (start, end) = (citation["start_char"].as_u64(), citation["end_char"].as_u64());
+    let characters = FACTS[1].chars().skip(usize::try_from(start.unwrap_or(0))?);
+    let quote: String = characters.take(usize::try_from(end.unwrap_or(0) - start.unwrap_or(0))?).collect();
+    ensure!(citation["quote"] == quote.as_str() && quote.contains("38"), "{citations}");
+    ensure!(row.get::<_, i32>(6) > 100 && row.get::<_, i32>(7) > 3);
+    let times: Vec<f64> = (8..11).map(|i| row.get(i)).collect();
+    ensure!(times[0] > 0.0 && times.is_sorted(), "{times:?}");
+    Ok(())
+}
+
+/// Without evidence the model is not asked, and says the refusal that is wanted.
+#[test]
+fn refuses_without_evidence() -> Result<()> {
+    let (_, mut client) = session("refuses")?;
+    docs(&mut client)?;
+    for (arguments, refused) in [
+        ("min_similarity => 0.99", true),
+        ("max_unknown => -1", true),
+        ("min_similarity => NULL, max_unknown => NULL", false),
+        ("\"where\" => '{\"id\": 0}'", true),
+    ] {
+        let sql = format!(
+            "SELECT * FROM rag_answer_details('{QUESTION}', 'docs', max_tokens => 32, refusal => NULL, {arguments})"
+        );
+        let row = client.query_one(&sql, &[])?;
+        ensure!(row.get::<_, bool>("refused") == refused, "{arguments}");
+        ensure!(row.get::<_, Option<String>>("answer").is_none() == refused, "{arguments}");
+        if refused {
+            let tokens: i32 = row.get("prompt_tokens");
+            ensure!(
+                tokens == 0 && row.get::<_, f64>("confidence") == 0.0,
+                "{arguments}: the model was asked"
+            );
+        }
+    }
+    let none = "SELECT rag_answer(NULL, 'docs') IS NULL AND rag_answer(NULL, ARRAY['x']) IS NULL AND rag_prompt(NULL, 'docs') IS NULL";
+    ensure!(one::<bool>(&mut client, none)?);
+    let refusal = "SELECT rag_answer('Who?', ARRAY[NULL, ' ']::text[], refusal => 'No.')";
+    ensure!(one::<String>(&mut client, refusal)? == "No.");
+    let wrong = "SELECT rag_answer('What does sand cost?', 'docs', on_unsupported => 'burn')";
+    expect_code(&error_of(&mut client, wrong)?, "22023")?;
+    Ok(())
+}
+
+#[test]
+fn the_prompt_is_what_the_templates_say() -> Result<()> {
+    let (_, mut client) = session("prompt")?;
+    docs(&mut client)?;
+    let prompt = |client: &mut postgres::Client, arguments: &str| {
+        one::<String>(client, &format!("SELECT rag_prompt('{QUESTION}', 'docs'{arguments})"))
+    };
+    let usual = prompt(&mut client, "")?;
+    ensure!(usual.contains(QUESTION) && FACTS.iter().all(|fact| usual.contains(fact)), "{usual}");
+    // A small budget keeps the best passage whole, and the question.
+    let short = prompt(&mut client, ", context_tokens => 40")?;
+    ensure!(short.contains(QUESTION) && short.contains(FACTS[1]) && !short.contains(FACTS[0]), "{short}");
+    client.batch_execute(
+        "INSERT INTO pg_answer_prompts VALUES (NULL, 1, 'ALL', 'Q {{ query }}'), ('docs', 1, 'OLD', ''),
+             ('docs', 2, 'MINE {{ refusal }}', '{% for p in passages %}<{{ p.content }}>{% endfor %} {{ query }}')",
+    )?;
+    let own = prompt(&mut client, "")?;
+    ensure!(own.contains("MINE I cannot answer") && own.contains(&format!("<{}>", FACTS[1])), "{own}");
+    let all = one::<String>(&mut client, &format!("SELECT rag_prompt('{QUESTION}')"))?;
+    ensure!(all.contains("ALL"), "{all}");
+    client.batch_execute("INSERT INTO pg_answer_prompts VALUES ('docs', 3, '{% if %}', '')")?;
+    expect_code(&error_of(&mut client, "SELECT rag_prompt('sand', 'docs')")?, "22023")?;
+    Ok(())
+}
