@@ -172,6 +172,8 @@ fn transaction<R>(what: &str, work: impl FnOnce() -> R) -> Option<R> {
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
+        // Whatever the database's default: a batch must see what others have committed before it.
+        pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
     let done = PgTryBuilder::new(AssertUnwindSafe(|| Some(work())))

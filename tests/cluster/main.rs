@@ -12,6 +12,7 @@ mod queue;
 mod security;
 mod sessions;
 mod source;
+mod source_changes;
 mod standby;
 
 use std::sync::OnceLock;
