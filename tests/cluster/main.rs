@@ -8,6 +8,7 @@ mod damage;
 mod dump;
 mod extension;
 mod index;
+mod pgvector;
 mod queue;
 mod security;
 mod sessions;

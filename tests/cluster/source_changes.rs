@@ -39,7 +39,7 @@ fn sessions_learn_of_changes() -> Result<()> {
     let (database, mut owner) = session("learn")?;
     notes(&mut owner, "manual")?;
     let mut writer = shared().client(&database)?;
-    writer.batch_execute("INSERT INTO notes VALUES (1, 'queued')")?;
+    writer.batch_execute("SET pg_answer.background_worker = off; INSERT INTO notes VALUES (1, 'queued')")?;
     ensure!(left(&mut owner)? == 1);
     owner.batch_execute("SELECT alter_source('notes', mode => 'immediate')")?;
     writer.batch_execute("INSERT INTO notes VALUES (2, 'at once')")?;
