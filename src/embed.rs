@@ -64,7 +64,7 @@ fn embed_all(contents: &Array<&str>, model: &str, fcinfo: pg_sys::FunctionCallIn
         (*pg_sys::pg_detoast_datum(array).cast::<pg_sys::ArrayType>()).ndim
     };
     if dimensions > 1 {
-        Report::new(Code::ERRCODE_ARRAY_SUBSCRIPT_ERROR, "contents must be a one-dimensional array")
+        Report::new(Code::ERRCODE_ARRAY_ELEMENT_ERROR, "contents must be a one-dimensional array")
             .detail(format!("It has {dimensions} dimensions."))
             .raise();
     }
