@@ -15,6 +15,7 @@ mod sessions;
 mod source;
 mod source_changes;
 mod standby;
+mod stats;
 
 use std::sync::OnceLock;
 
