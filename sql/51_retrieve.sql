@@ -210,7 +210,7 @@ BEGIN
         IF s.chunks IS NOT NULL THEN
             PERFORM @extschema@.pg_answer_tell_of_queue(s.relation, max_staleness);
         END IF;
-        words := CASE WHEN mode <> 'vector' THEN @extschema@.pg_answer_search_vector(s.text_search, ARRAY[query]) ELSE '' END;
+        words := CASE WHEN mode <> 'vector' THEN @extschema@.pg_answer_search_vector(s.text_search::regconfig, ARRAY[query]) ELSE '' END;
         statistics := @extschema@.pg_answer_text_statistics(s, words);
         asked := @extschema@.pg_answer_words_asked(words, statistics.common, statistics.passages);
         IF mode = 'text' AND words = '' THEN

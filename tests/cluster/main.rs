@@ -9,11 +9,13 @@ mod damage;
 mod dump;
 mod extension;
 mod index;
+mod pgvector;
 mod queue;
 mod retrieve;
 mod security;
 mod sessions;
 mod source;
+mod source_changes;
 mod standby;
 mod stats;
 
