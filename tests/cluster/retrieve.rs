@@ -18,6 +18,8 @@ struct Text {
 /// nDCG@10 on a labelled set. `tests/fixtures/retrieval/SOURCES.md` tells where they come from.
 struct Set {
     name: &'static str,
+    /// Every so many-th question is asked; the figures are of these.
+    step: usize,
     /// Of all-MiniLM-L6-v2 with exact search.
     vector: f64,
     /// Of BM25 over stems (English) or pairs of characters (Chinese).
@@ -27,14 +29,14 @@ struct Set {
 }
 
 const SETS: [Set; 3] = [
-    Set { name: "cranfield", vector: 0.4215, text: 0.4077, fused: 0.4548 },
-    Set { name: "xquad_en", vector: 0.9366, text: 0.9624, fused: 0.9657 },
+    Set { name: "cranfield", step: 1, vector: 0.4215, text: 0.4077, fused: 0.4548 },
+    Set { name: "xquad_en", step: 3, vector: 0.9423, text: 0.9657, fused: 0.9651 },
     // The model reads a third of it, so ranks alone ruin what the words find.
-    Set { name: "xquad_zh", vector: 0.24, text: 0.9596, fused: 0.5975 },
+    Set { name: "xquad_zh", step: 3, vector: 0.2496, text: 0.9566, fused: 0.5816 },
 ];
 
 /// Makes the source `passages` and the table `questions` of a set.
-fn load(client: &mut Client, set: &str) -> Result<()> {
+fn load(client: &mut Client, set: &str, step: usize) -> Result<()> {
     let texts = |file: &str| -> Result<(Vec<String>, Vec<String>)> {
         let lines: Vec<Text> = fixtures::json_lines(&format!("retrieval/{set}/{file}.jsonl.gz"))?;
         Ok(lines.into_iter().map(|line| (line.id, line.text)).unzip())
@@ -60,7 +62,7 @@ fn load(client: &mut Client, set: &str) -> Result<()> {
         }
     }
     let (ids, questions) = texts("queries")?;
-    for (id, question) in ids.iter().zip(&questions) {
+    for (id, question) in ids.iter().zip(&questions).step_by(step) {
         client.execute("INSERT INTO questions VALUES ($1, $2)", &[question, &relevant[id.as_str()]])?;
     }
     Ok(())
@@ -72,7 +74,7 @@ fn load(client: &mut Client, set: &str) -> Result<()> {
 fn ranks_as_well_as_the_references() -> Result<()> {
     for set in SETS {
         let (_, mut client) = session(set.name)?;
-        load(&mut client, set.name)?;
+        load(&mut client, set.name, set.step)?;
         let rows = client.query(
             "SELECT mode, value FROM evaluate_retrieval('questions', 'passages') WHERE metric = 'ndcg@10'",
             &[],
