@@ -11,6 +11,7 @@ mod generate;
 mod index;
 mod model;
 mod rag;
+mod rerank;
 mod returned;
 mod settings;
 mod source;

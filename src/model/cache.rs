@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use pg_answer_inference::decoder::Decoder;
 use pg_answer_inference::encoder::Encoder;
-use pg_answer_inference::{Error, Pool, Result};
+use pg_answer_inference::{Error, Pool, Reranker, Result};
 use pg_answer_models::{InstalledModel, Kind, Store};
 
 use crate::model::check;
@@ -33,11 +33,9 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
             None => {
                 let installed = store.open(name)?;
                 if installed.card.kind != kind {
-                    let reason = match kind {
-                        Kind::Encoder => "it makes text, not vectors",
-                        Kind::Decoder => "it makes vectors, not text",
-                    };
-                    return Err(Error::Unsupported { model: name.to_owned(), reason: reason.to_owned() });
+                    let reason =
+                        format!("it is of kind {}, not {}", installed.card.kind.as_str(), kind.as_str());
+                    return Err(Error::Unsupported { model: name.to_owned(), reason });
                 }
                 // Make room first: two large models need not fit at once.
                 self.loaded.borrow_mut().truncate(LIMIT - 1);
@@ -54,13 +52,16 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
     }
 }
 
-/// Small and often used side by side (a query's model and a reranker, two sources).
+/// Small and often used side by side (the models of two sources).
 const ENCODERS: usize = 4;
+/// They serve one query at a time, and their weights are mapped.
+const RERANKERS: usize = 2;
 /// Large: one at a time.
 const DECODERS: usize = 1;
 
 thread_local! {
     static LOADED_ENCODERS: Cache<Encoder, ENCODERS> = const { Cache::new() };
+    static LOADED_RERANKERS: Cache<Reranker, RERANKERS> = const { Cache::new() };
     static LOADED_DECODERS: Cache<RefCell<Decoder>, DECODERS> = const { Cache::new() };
     static POOL: RefCell<Option<(usize, Rc<Pool>)>> = const { RefCell::new(None) };
 }
@@ -85,6 +86,15 @@ fn pool() -> Result<Rc<Pool>> {
 pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<R>) -> Result<R> {
     let encoder = LOADED_ENCODERS.with(|cache| cache.get(name, Kind::Encoder, Encoder::load))?;
     work(&encoder, &*pool()?)
+}
+
+/// Runs `work` with reranker `name`, loading it first if need be.
+///
+/// # Errors
+/// Those of the load and of `work`.
+pub fn with_reranker<R>(name: &str, work: impl FnOnce(&Reranker, &Pool) -> Result<R>) -> Result<R> {
+    let reranker = LOADED_RERANKERS.with(|cache| cache.get(name, Kind::CrossEncoder, Reranker::load))?;
+    work(&reranker, &*pool()?)
 }
 
 /// Runs `work` with decoder `name`, loading it first if need be.
@@ -118,5 +128,6 @@ pub(super) fn kind(name: &str) -> Result<Kind> {
 /// Bytes that the model in folder `dir` holds in this process, if it is loaded.
 pub(super) fn loaded_bytes(dir: &Path) -> Option<usize> {
     let encoder = LOADED_ENCODERS.with(|cache| cache.find(dir)).map(|m| m.memory());
+    let encoder = encoder.or_else(|| LOADED_RERANKERS.with(|cache| cache.find(dir)).map(|m| m.memory()));
     encoder.or_else(|| LOADED_DECODERS.with(|cache| cache.find(dir)).map(|m| m.borrow().memory()))
 }

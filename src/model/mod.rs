@@ -4,7 +4,7 @@ mod cache;
 mod error;
 mod view;
 
-pub use cache::{with_decoder, with_encoder};
+pub use cache::{with_decoder, with_encoder, with_reranker};
 
 use pg_answer_inference::Result;
 use pg_answer_inference::encoder::Role;
@@ -20,6 +20,7 @@ pub fn count_tokens(name: &str, text: &str) -> Result<usize> {
             Ok(encoder.tokenize_checked(text, Role::Plain, &mut check)?.untruncated)
         }),
         Kind::Decoder => with_decoder(name, |decoder, _| decoder.count_tokens(text)),
+        Kind::CrossEncoder => with_reranker(name, |reranker, _| reranker.count_tokens(text)),
     }
 }
 

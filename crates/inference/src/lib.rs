@@ -1,4 +1,4 @@
-//! Encoders and decoders on the CPU: model files, tokenizers, forward passes, sampling.
+//! Encoders, rerankers and decoders on the CPU: model files, tokenizers, forward passes, sampling.
 //!
 //! Nothing here knows PostgreSQL. Long work calls a [`Check`] on the calling thread at least every few
 //! tens of milliseconds; it stops the work by returning an error or by unwinding.
@@ -6,11 +6,16 @@
 pub mod decoder;
 pub mod encoder;
 pub mod error;
+pub mod families;
+pub mod inspect;
+pub mod network;
 pub mod prepared;
+pub mod reranker;
 pub mod threads;
 
 pub use encoder::{Encoder, Role, Tokens};
 pub use error::{Error, Result};
+pub use reranker::Reranker;
 pub use threads::Pool;
 
 use std::sync::Arc;
@@ -21,14 +26,15 @@ use prepared::Image;
 /// Asked between pieces of work whether to go on. It may return an error or unwind.
 pub type Check<'a> = &'a mut dyn FnMut() -> Result<()>;
 
-/// Writes the prepared file of `model`, in place of an older one.
+/// Writes the prepared file of `model`, in place of an older one; none where sessions share the model's own files.
 ///
 /// # Errors
 /// What loading the model says; [`pg_answer_models::Error::Io`] when the file cannot be written; what `check` says.
-pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Arc<Image>> {
+pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Option<Arc<Image>>> {
     match model.card.kind {
         Kind::Encoder => encoder::prepare(model, check),
-        Kind::Decoder => decoder::prepare(model, pool, check),
+        Kind::Decoder => decoder::prepare(model, pool, check).map(Some),
+        Kind::CrossEncoder => Ok(None),
     }
 }
 
@@ -40,5 +46,6 @@ pub fn prepared(model: &InstalledModel) -> Result<Option<Arc<Image>>> {
     match model.card.kind {
         Kind::Encoder => encoder::prepared(model),
         Kind::Decoder => Image::open(model, decoder::LAYOUT),
+        Kind::CrossEncoder => Ok(None),
     }
 }

@@ -3,10 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::Value;
-use tokenizers::{Encoding, Token};
+use tokenizers::utils::truncation::{TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::{Encoding, PostProcessor, Token};
 
 use super::config::parse;
 use super::files::Files;
+use super::vocabulary;
 use crate::{Check, Error, Result};
 
 /// Vocabularies of 250,000 words take about 20 MB.
@@ -41,18 +43,25 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`. What it says about truncation and padding is ignored: the length that
+    /// Reads `tokenizer.json`, or without one the vocabulary of a GGUF file. What the file says about truncation and padding is ignored: the length that
     /// sentence-transformers uses stands elsewhere, and no text is padded here.
     ///
     /// # Errors
     /// [`pg_answer_models::Error::Damaged`].
     pub fn read(files: &Files<'_>) -> Result<Self> {
         const FILE: &str = "tokenizer.json";
-        let json = files.read(FILE, MAX_BYTES)?;
         let damaged = |reason: String| files.damaged(FILE, reason);
-        let parts: Parts = parse(&json).map_err(damaged)?;
-        parts.check().map_err(damaged)?;
-        let mut inner = caught(|| tokenizers::Tokenizer::from_bytes(&json)).map_err(damaged)?;
+        let (mut inner, divisible) = match files.gguf()? {
+            Some(gguf) if !files.has(FILE) => vocabulary::tokenizer(&gguf)?,
+            _ => {
+                let json = files.read(FILE, MAX_BYTES)?;
+                let parts: Parts = parse(&json).map_err(damaged)?;
+                parts.check().map_err(damaged)?;
+                let inner = caught(|| tokenizers::Tokenizer::from_bytes(&json)).map_err(damaged)?;
+                let divisible = parts.is_divisible(&inner);
+                (inner, divisible)
+            }
+        };
         caught(|| inner.with_truncation(None).map(|_| ())).map_err(damaged)?;
         inner.with_padding(None);
         // What the post-processor puts around a text is learned from a text of one token.
@@ -63,7 +72,6 @@ impl Tokenizer {
             return Err(damaged("its post-processor does not keep a text in one piece".to_owned()));
         };
         let (before, after) = (before.to_vec(), after.to_vec());
-        let divisible = parts.is_divisible(&inner);
         Ok(Self { inner, before, after, divisible })
     }
 
@@ -98,6 +106,36 @@ impl Tokenizer {
         ids.extend_from_slice(&self.after);
         Ok(Tokens { ids, untruncated })
     }
+}
+
+impl Tokenizer {
+    /// The ids of a pair of texts and of which part each is, cut to `limit` tokens: the longer text first.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the tokenizer fails.
+    pub fn encode_pair(&self, first: &str, second: &str, limit: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+        let encode = || {
+            let encode = |text: &str| self.inner.encode_fast(start_of(text), false);
+            let (first, second) = (encode(first)?, encode(second)?);
+            let added = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(true));
+            let strategy = TruncationStrategy::LongestFirst;
+            let params = TruncationParams {
+                max_length: limit.saturating_sub(added),
+                strategy,
+                ..TruncationParams::default()
+            };
+            let (first, second) = truncate_encodings(first, Some(second), &params)?;
+            self.inner.post_process(first, second, true)
+        };
+        let encoding = caught(encode).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
+        Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()))
+    }
+}
+
+/// As much of `text` as a pair can hold: no window has so many tokens of so many bytes.
+fn start_of(text: &str) -> &str {
+    const MOST: usize = 1 << 20;
+    if text.len() <= MOST { text } else { &text[..text.floor_char_boundary(MOST)] }
 }
 
 /// The parts of `tokenizer.json` around its vocabulary.
