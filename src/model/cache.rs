@@ -4,9 +4,8 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use pg_answer_inference::decoder::Decoder;
 use pg_answer_inference::encoder::Encoder;
-use pg_answer_inference::{Error, Pool, Reranker, Result};
+use pg_answer_inference::{Error, Kernels, LanguageModel, Pool, Reranker, Result};
 use pg_answer_models::{InstalledModel, Kind, Store};
 
 use crate::model::check;
@@ -14,7 +13,13 @@ use crate::settings;
 
 /// Loaded models of one kind, the last used first. The oldest goes when there are more than `LIMIT`.
 struct Cache<T, const LIMIT: usize> {
-    loaded: RefCell<Vec<(PathBuf, Rc<T>)>>,
+    loaded: RefCell<Vec<Entry<T>>>,
+}
+
+struct Entry<T> {
+    dir: PathBuf,
+    kernels: Kernels,
+    model: Rc<T>,
 }
 
 impl<T, const LIMIT: usize> Cache<T, LIMIT> {
@@ -22,12 +27,18 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
         Self { loaded: RefCell::new(Vec::new()) }
     }
 
-    /// The model in the folder of `model`, loaded by `load` unless it is here.
-    fn get(&self, name: &str, kind: Kind, load: impl FnOnce(&InstalledModel) -> Result<T>) -> Result<Rc<T>> {
+    /// The model `name`, loaded by `load` unless it is here for the kernels that are set.
+    fn get(
+        &self,
+        name: &str,
+        kind: Kind,
+        load: impl FnOnce(&InstalledModel, Kernels) -> Result<T>,
+    ) -> Result<Rc<T>> {
         let store = Store::new(settings::model_path());
         let dir = store.root().join(name);
+        let kernels = settings::kernels();
         // Loading can raise an ERROR: no borrow may be held across it.
-        let at = self.loaded.borrow().iter().position(|(d, _)| *d == dir);
+        let at = self.loaded.borrow().iter().position(|e| e.dir == dir && e.kernels == kernels);
         let entry = match at {
             Some(at) => self.loaded.borrow_mut().remove(at),
             None => {
@@ -39,16 +50,16 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
                 }
                 // Make room first: two large models need not fit at once.
                 self.loaded.borrow_mut().truncate(LIMIT - 1);
-                (dir, Rc::new(load(&installed)?))
+                Entry { dir, kernels, model: Rc::new(load(&installed, kernels)?) }
             }
         };
-        let model = Rc::clone(&entry.1);
+        let model = Rc::clone(&entry.model);
         self.loaded.borrow_mut().insert(0, entry);
         Ok(model)
     }
 
     fn find(&self, dir: &Path) -> Option<Rc<T>> {
-        self.loaded.borrow().iter().find(|(d, _)| d == dir).map(|(_, m)| Rc::clone(m))
+        self.loaded.borrow().iter().find(|e| e.dir == dir).map(|e| Rc::clone(&e.model))
     }
 }
 
@@ -62,7 +73,7 @@ const DECODERS: usize = 1;
 thread_local! {
     static LOADED_ENCODERS: Cache<Encoder, ENCODERS> = const { Cache::new() };
     static LOADED_RERANKERS: Cache<Reranker, RERANKERS> = const { Cache::new() };
-    static LOADED_DECODERS: Cache<RefCell<Decoder>, DECODERS> = const { Cache::new() };
+    static LOADED_DECODERS: Cache<RefCell<LanguageModel>, DECODERS> = const { Cache::new() };
     static POOL: RefCell<Option<(usize, Rc<Pool>)>> = const { RefCell::new(None) };
 }
 
@@ -84,7 +95,7 @@ fn pool() -> Result<Rc<Pool>> {
 /// # Errors
 /// Those of the load and of `work`.
 pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<R>) -> Result<R> {
-    let encoder = LOADED_ENCODERS.with(|cache| cache.get(name, Kind::Encoder, Encoder::load))?;
+    let encoder = LOADED_ENCODERS.with(|cache| cache.get(name, Kind::Encoder, Encoder::load_for))?;
     work(&encoder, &*pool()?)
 }
 
@@ -93,7 +104,8 @@ pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<
 /// # Errors
 /// Those of the load and of `work`.
 pub fn with_reranker<R>(name: &str, work: impl FnOnce(&Reranker, &Pool) -> Result<R>) -> Result<R> {
-    let reranker = LOADED_RERANKERS.with(|cache| cache.get(name, Kind::CrossEncoder, Reranker::load))?;
+    let reranker = LOADED_RERANKERS
+        .with(|cache| cache.get(name, Kind::CrossEncoder, |model, _| Reranker::load(model)))?;
     work(&reranker, &*pool()?)
 }
 
@@ -101,9 +113,11 @@ pub fn with_reranker<R>(name: &str, work: impl FnOnce(&Reranker, &Pool) -> Resul
 ///
 /// # Errors
 /// Those of the load and of `work`.
-pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut Decoder, &Pool) -> Result<R>) -> Result<R> {
+pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut LanguageModel, &Pool) -> Result<R>) -> Result<R> {
     let pool = pool()?;
-    let load = |model: &InstalledModel| Ok(RefCell::new(Decoder::load(model, &pool, &mut check)?));
+    let load = |model: &InstalledModel, kernels| {
+        Ok(RefCell::new(LanguageModel::load(model, kernels, &pool, &mut check)?))
+    };
     let decoder = LOADED_DECODERS.with(|cache| cache.get(name, Kind::Decoder, load))?;
     // No SQL runs while a model does, so nothing in this session can ask for it a second time.
     work(&mut decoder.borrow_mut(), &pool)

@@ -2,10 +2,9 @@
 
 use pg_answer_models::{InstalledModel, Kind};
 
-use crate::decoder::Decoder;
 use crate::encoder::files::Files;
 use crate::families::Source;
-use crate::{Check, Encoder, Pool, Reranker, Result};
+use crate::{Check, Encoder, Kernels, LanguageModel, Pool, Reranker, Result};
 
 /// What a model is and can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +29,7 @@ pub fn inspect(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<
     let files = Files::new(model);
     let (kind, family) = Source::kind(model, &files)?;
     let mut model = model.clone();
-    model.card.kind = kind;
+    (model.card.kind, model.card.architecture) = (kind, family.clone());
     model.card.dims = None;
     let (dims, context_length) = match kind {
         Kind::Encoder => {
@@ -38,7 +37,10 @@ pub fn inspect(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<
             (Some(encoder.dims()), encoder.max_tokens())
         }
         Kind::CrossEncoder => (None, Reranker::load(&model)?.max_tokens()),
-        Kind::Decoder => (None, Decoder::load(&model, pool, check)?.context_length()),
+        Kind::Decoder => (None, LanguageModel::load(&model, Kernels::Auto, pool, check)?.context_length()),
+        Kind::EncoderDecoder => {
+            return Err(files.unsupported("encoder-decoders cannot be run yet".to_owned()));
+        }
     };
     let quantization = crate::network::Tensors::open(&model)?.quantization();
     Ok(About { kind, family, dims, context_length, quantization })

@@ -18,6 +18,8 @@ pub enum Kind {
     Decoder,
     /// A question and a passage in, a score out.
     CrossEncoder,
+    /// Text in, another text about it out.
+    EncoderDecoder,
 }
 
 /// What an installed model is.
@@ -63,6 +65,7 @@ impl Kind {
             Self::Encoder => "encoder",
             Self::Decoder => "decoder",
             Self::CrossEncoder => "cross-encoder",
+            Self::EncoderDecoder => "encoder-decoder",
         }
     }
 }
@@ -94,7 +97,7 @@ impl Card {
         }
         match (self.kind, self.dims) {
             (Kind::Encoder, None | Some(0)) => return Err("it is an encoder without dimensions".to_owned()),
-            (Kind::Decoder | Kind::CrossEncoder, Some(_)) => {
+            (Kind::Decoder | Kind::CrossEncoder | Kind::EncoderDecoder, Some(_)) => {
                 return Err(format!("it is of kind {} and has dimensions", self.kind.as_str()));
             }
             _ => {}

@@ -1,7 +1,7 @@
 //! Encoders: text into vectors.
 //!
 //! text → [`tokenizer`] → ids → [`network`] → one row per token → [`pooling`] → vector. [`config`], [`files`] and
-//! [`weights`] read the model's files, [`packed`] prepares what [`bert`] runs on; other networks are those of
+//! [`weights`] read the model's files, [`packed`] prepares what [`bert`] and [`wordpiece`] run on; other networks are those of
 //! [`families`](crate::families), and [`generic`] is candle's way.
 
 mod bert;
@@ -15,6 +15,8 @@ mod pooling;
 pub(crate) mod tokenizer;
 mod vocabulary;
 mod weights;
+mod wordpiece;
+mod words;
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use self::files::Files;
 use self::network::Network;
 use self::tokenizer::Tokenizer;
 pub use self::tokenizer::Tokens;
+pub use crate::Kernels;
 use crate::network::Run;
 use crate::prepared::{Image, Place};
 use crate::{Check, Error, Pool, Result};
@@ -42,20 +45,6 @@ pub enum Role {
     Query,
     /// What is found.
     Document,
-}
-
-/// Which arithmetic runs a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Kernels {
-    /// The fastest that suits the model.
-    #[default]
-    Auto,
-    /// Packed panels in bfloat16, where the model is a BERT.
-    Packed,
-    /// f32 on the weights as they are.
-    Exact,
-    /// Those of candle: slow, in f32, and the reference of the others.
-    Candle,
 }
 
 /// An encoder in memory. It does not change, and threads may share it.
@@ -108,8 +97,7 @@ impl Encoder {
             return Err(files.unsupported("it is not an encoder".to_owned()));
         }
         let config = Config::read(&mut files)?;
-        let tokenizer = Tokenizer::read(&files)?;
-        let network = Network::open(model, &files, kernels)?;
+        let (network, tokenizer) = Network::open(model, &files, kernels)?;
         let dims = network.dims();
         if model.card.dims.is_some_and(|card| card != dims) {
             let reason = format!("its vectors have {dims} dimensions, its card says otherwise");

@@ -7,6 +7,8 @@ use super::bert::Bert;
 use super::config::Bert as Config;
 use super::files::Files;
 use super::generic::Generic;
+use super::packed::Packed;
+use super::tokenizer::Tokenizer;
 use crate::Result;
 use crate::families::{Loader, Source, TextEncoder};
 
@@ -29,23 +31,25 @@ pub enum Network {
 }
 
 impl Network {
-    /// Opens that of `model` for `kernels`.
+    /// Opens that of `model` for `kernels`, and its tokenizer.
     ///
     /// # Errors
     /// [`pg_answer_models::Error::Damaged`], [`crate::Error::Unsupported`].
-    pub fn open(model: &InstalledModel, files: &Files<'_>, kernels: Kernels) -> Result<Self> {
+    pub fn open(model: &InstalledModel, files: &Files<'_>, kernels: Kernels) -> Result<(Self, Tokenizer)> {
         if let Some(config) = packable(model, files, kernels)? {
-            return match kernels {
-                Kernels::Candle => Generic::read(files, &config).map(Self::Generic),
-                _ => Bert::open(model, files, &config).map(Self::Bert),
-            };
+            if kernels == Kernels::Candle {
+                return Ok((Self::Generic(Generic::read(files, &config)?), Tokenizer::read(files)?));
+            }
+            let (packed, tokenizer) = Packed::open(model, files, &config)?;
+            return Ok((Self::Bert(Bert::new(&config, packed)), tokenizer));
         }
         let (source, family) = Source::open(model, files)?;
         let Loader::Encoder(load) = family.loader else {
             let kind = family.kind().as_str();
             return Err(files.unsupported(format!("its architecture is that of a model of kind {kind}")));
         };
-        Ok(Self::Family { network: load(&source)?, memory: source.tensors.memory() })
+        let network = Self::Family { network: load(&source)?, memory: source.tensors.memory() };
+        Ok((network, Tokenizer::read(files)?))
     }
 
     /// Elements of a row.

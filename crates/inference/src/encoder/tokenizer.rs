@@ -1,7 +1,9 @@
-//! Text into token ids.
+//! Text into token ids: by the vocabulary of a prepared image, or by the tokenizers library.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokenizers::utils::truncation::{TruncationParams, TruncationStrategy, truncate_encodings};
 use tokenizers::{Encoding, PostProcessor, Token};
@@ -9,6 +11,8 @@ use tokenizers::{Encoding, PostProcessor, Token};
 use super::config::parse;
 use super::files::Files;
 use super::vocabulary;
+use super::wordpiece::{Rules, Table, WordPiece};
+use crate::prepared::Image;
 use crate::{Check, Error, Result};
 
 /// Vocabularies of 250,000 words take about 20 MB.
@@ -33,7 +37,19 @@ pub struct Tokens {
 
 /// A tokenizer without truncation and padding.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    pieces: Pieces,
+    frame: Frame,
+}
+
+/// What makes the ids of a text.
+enum Pieces {
+    Mapped(WordPiece),
+    Library(Box<tokenizers::Tokenizer>),
+}
+
+/// What stands around the ids of a text, and where the text may be cut.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Frame {
     /// Special tokens before a text's own.
     before: Vec<u32>,
     /// Special tokens after a text's own.
@@ -42,8 +58,33 @@ pub struct Tokenizer {
     divisible: bool,
 }
 
+/// What a prepared image says of its tokenizer beside the vocabulary.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Prepared {
+    frame: Frame,
+    rules: Rules,
+}
+
 impl Tokenizer {
-    /// Reads `tokenizer.json`, or without one the vocabulary of a GGUF file. What the file says about truncation and padding is ignored: the length that
+    /// The tokenizer of a prepared image.
+    ///
+    /// # Errors
+    /// [`pg_answer_models::Error::Damaged`] when the vocabulary is missing.
+    pub fn open(image: &Arc<Image>, prepared: Prepared) -> Result<Self> {
+        let Prepared { frame, rules } = prepared;
+        Ok(Self { pieces: Pieces::Mapped(WordPiece::open(image, rules)?), frame })
+    }
+
+    /// What a prepared image keeps of this tokenizer, so that [`Tokenizer::open`] gives the same ids; none when it is
+    /// none that can be prepared.
+    pub fn prepare(&self) -> Option<(Prepared, Table)> {
+        let Pieces::Library(library) = &self.pieces else { return None };
+        let table = Table::new(library)?;
+        Some((Prepared { frame: self.frame.clone(), rules: table.rules().clone() }, table))
+    }
+
+    /// Reads `tokenizer.json` with the library, or without one the vocabulary of a GGUF file. What the file says about
+    /// truncation and padding is ignored: the length that
     /// sentence-transformers uses stands elsewhere, and no text is padded here.
     ///
     /// # Errors
@@ -72,12 +113,13 @@ impl Tokenizer {
             return Err(damaged("its post-processor does not keep a text in one piece".to_owned()));
         };
         let (before, after) = (before.to_vec(), after.to_vec());
-        Ok(Self { inner, before, after, divisible })
+        let frame = Frame { before, after, divisible };
+        Ok(Self { pieces: Pieces::Library(Box::new(inner)), frame })
     }
 
     /// How many special tokens are put around a text.
     pub fn specials(&self) -> usize {
-        self.before.len() + self.after.len()
+        self.frame.before.len() + self.frame.after.len()
     }
 
     /// The ids of `text`, at most `limit` (no fewer than [`Tokenizer::specials`]) of them.
@@ -85,25 +127,31 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Internal`] when the tokenizer fails; what `check` says, which is asked between pieces.
     pub fn encode(&self, text: &str, limit: usize, check: Check<'_>) -> Result<Tokens> {
-        let room = limit.saturating_sub(self.specials());
-        let mut ids = self.before.clone();
-        let mut untruncated = self.specials();
+        let Frame { before, after, divisible } = &self.frame;
+        let last = limit.saturating_sub(after.len());
+        let mut ids = before.clone();
+        let mut untruncated = after.len();
         let mut rest = text;
         loop {
             check()?;
-            let (piece, next) = if self.divisible { split_piece(rest) } else { (rest, "") };
-            let encoding = caught(|| self.inner.encode_fast(piece, false));
-            let encoding = encoding.map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
-            let own = encoding.get_ids();
-            let free = (self.before.len() + room).saturating_sub(ids.len());
-            ids.extend_from_slice(&own[..own.len().min(free)]);
-            untruncated += own.len();
+            let (piece, next) = if *divisible { split_piece(rest) } else { (rest, "") };
+            match &self.pieces {
+                Pieces::Mapped(words) => words.encode(piece, &mut ids),
+                Pieces::Library(library) => {
+                    let encoding = caught(|| library.encode_fast(piece, false));
+                    let encoding = encoding.map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
+                    ids.extend_from_slice(encoding.get_ids());
+                }
+            }
+            untruncated += ids.len().saturating_sub(last);
+            ids.truncate(last);
             if next.is_empty() {
                 break;
             }
             rest = next;
         }
-        ids.extend_from_slice(&self.after);
+        untruncated += ids.len();
+        ids.extend_from_slice(after);
         Ok(Tokens { ids, untruncated })
     }
 }
@@ -114,10 +162,13 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Internal`] when the tokenizer fails.
     pub fn encode_pair(&self, first: &str, second: &str, limit: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+        let Pieces::Library(library) = &self.pieces else {
+            return Err(Error::Internal("a prepared vocabulary knows no pairs".to_owned()));
+        };
         let encode = || {
-            let encode = |text: &str| self.inner.encode_fast(start_of(text), false);
+            let encode = |text: &str| library.encode_fast(start_of(text), false);
             let (first, second) = (encode(first)?, encode(second)?);
-            let added = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(true));
+            let added = library.get_post_processor().map_or(0, |p| p.added_tokens(true));
             let strategy = TruncationStrategy::LongestFirst;
             let params = TruncationParams {
                 max_length: limit.saturating_sub(added),
@@ -125,7 +176,7 @@ impl Tokenizer {
                 ..TruncationParams::default()
             };
             let (first, second) = truncate_encodings(first, Some(second), &params)?;
-            self.inner.post_process(first, second, true)
+            library.post_process(first, second, true)
         };
         let encoding = caught(encode).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
         Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()))
@@ -212,7 +263,7 @@ fn split_piece(text: &str) -> (&str, &str) {
 }
 
 /// Runs code of the tokenizer library, which panics on some malformed files, and makes its failure a text.
-fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
+pub fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
     // A tokenizer is thrown away when loading it fails, and encoding does not change it beyond its caches.
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|e| e.to_string()),
@@ -233,15 +284,16 @@ mod tests {
         let parts: Parts = parse(&json).unwrap();
         parts.check().unwrap();
         let inner = tokenizers::Tokenizer::from_bytes(&json).unwrap();
-        let divisible = parts.is_divisible(&inner);
-        Tokenizer { inner, before: vec![2], after: vec![3], divisible }
+        let frame = Frame { before: vec![2], after: vec![3], divisible: parts.is_divisible(&inner) };
+        Tokenizer { pieces: Pieces::Library(Box::new(inner)), frame }
     }
 
     #[test]
     fn a_text_in_pieces_has_the_ids_of_the_whole() {
         let pieces = bert();
-        assert!(pieces.divisible);
-        let whole = Tokenizer { divisible: false, ..bert() };
+        assert!(pieces.frame.divisible);
+        let mut whole = bert();
+        whole.frame.divisible = false;
         let words = [
             "naïve",
             "[SEP]",

@@ -140,11 +140,12 @@ impl Fields {
 
     /// The token ids of an entry that is one or a list of them.
     pub fn ids(&self, key: &str) -> Vec<u32> {
-        let list = match self.get(key) {
-            Some(Value::Array(list)) => list.as_slice(),
-            Some(one) => std::slice::from_ref(one),
-            None => &[],
-        };
+        self.get(key).map_or_else(Vec::new, Self::ids_of)
+    }
+
+    /// The token ids of `value`, one or a list of them.
+    pub fn ids_of(value: &Value) -> Vec<u32> {
+        let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         list.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
     }
 
