@@ -1,12 +1,14 @@
 //! `generate`: text from a decoder.
 
 use pg_answer_inference::decoder::{GenerateOptions, Message, Prompt, Sampling};
+use pg_answer_inference::language::{RewriteOptions, Rewriter};
 use pg_answer_inference::{LanguageModel, Result};
+use pg_answer_models::Kind;
 use pgrx::prelude::*;
 use pgrx::{Array, PgSqlErrorCode as Code};
 
 use crate::error::{OrRaise, Report};
-use crate::model::{Run, check, with_decoder};
+use crate::model::{self, Run, check, with_decoder, with_rewriter};
 use crate::settings;
 
 /// What a caller may choose about a generation.
@@ -77,6 +79,18 @@ fn generate(
     });
     (options.sampling.min_p, options.sampling.repetition_penalty) = (min_p, repetition_penalty);
     let name = model.map_or_else(settings::generation_model, str::to_owned);
+    if model::kind(&name).or_raise() == Kind::EncoderDecoder {
+        let options = RewriteOptions {
+            max_tokens: options.max_tokens,
+            beams: None,
+            sampling: options.sampling,
+            stop: options.stop,
+            forced: true,
+        };
+        // Instructions stand before the text, as the family's own prefixes do.
+        let text = system.map_or_else(|| prompt.to_owned(), |system| format!("{system}{prompt}"));
+        return Some(rewrite(&name, |_| Ok(text), &options));
+    }
     let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
     let mut messages: Vec<Message> = system.map(|s| message("system", s)).into_iter().collect();
     messages.push(message("user", prompt));
@@ -92,6 +106,22 @@ fn generate(
 pub fn reply(messages: &[Message], model: Option<&str>, choices: Choices) -> String {
     let name = model.map_or_else(settings::generation_model, str::to_owned);
     write(&name, |model| model.render_chat(messages), &choices.options())
+}
+
+/// What the encoder-decoder `name` writes about the text that `text` makes, given the model's own task prefixes.
+pub fn rewrite(
+    name: &str,
+    text: impl FnOnce(&Rewriter) -> Result<String>,
+    options: &RewriteOptions,
+) -> String {
+    with_rewriter(name, |rewriter, pool| {
+        let text = text(rewriter)?;
+        let run = Run::begin(name, 1, rewriter.count_tokens(&text)?, 0);
+        let rewritten = rewriter.rewrite(&text, options, pool, &mut check)?;
+        run.succeeded(rewritten.ids.len());
+        Ok(rewritten.text)
+    })
+    .or_raise()
 }
 
 /// What the model `name` writes after `prompt`.

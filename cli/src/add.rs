@@ -10,9 +10,20 @@ use pg_answer_models::{Card, Digest, File, InstalledModel, Kind, Staging, Store}
 use crate::failure::{Failure, Result};
 use crate::{interrupt, prepare};
 
-/// Endings of the files that are read; weights first.
+/// Endings of weights that are read.
 const WEIGHTS: [&str; 2] = [".safetensors", ".gguf"];
-const OTHERS: [&str; 2] = [".json", ".jinja"];
+/// Names of the other files that are read, in the model's folder or that of one of its modules.
+const OTHERS: [&str; 9] = [
+    "config.json",
+    "config_sentence_transformers.json",
+    "generation_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+];
 /// Endings of weights in Python's pickle format, which is a program: reading it runs it.
 const PICKLES: [&str; 4] = [".bin", ".pt", ".pth", ".ckpt"];
 /// Folders below a model's that hold configuration.
@@ -84,6 +95,7 @@ fn describe(card: &Card) -> String {
         Kind::Encoder => "embed()",
         Kind::Decoder => "generate() and rag_answer()",
         Kind::CrossEncoder => "rerank()",
+        Kind::EncoderDecoder => "generate()",
     };
     let dims = card.dims.map_or_else(String::new, |dims| format!(", {dims} dimensions"));
     let Card { architecture, quantization, context_length, .. } = card;
@@ -128,8 +140,8 @@ fn collect(dir: &Path, below: &str, depth: usize, found: &mut Vec<String>) -> Re
 /// Those of the files `found` that a model needs, the weights first.
 pub fn choose(found: &[String]) -> Result<Vec<String>> {
     let is = |path: &str, endings: &[&str]| endings.iter().any(|ending| path.ends_with(ending));
-    let top = |path: &&String| !path.contains('/') || path.ends_with(".json");
-    let weights: Vec<&String> = found.iter().filter(|path| is(path, &WEIGHTS)).filter(top).collect();
+    let weights: Vec<&String> =
+        found.iter().filter(|path| is(path, &WEIGHTS) && !path.contains('/')).collect();
     if weights.is_empty() {
         let pickle = found.iter().find(|path| is(path, &PICKLES));
         return Err(match pickle {
@@ -146,8 +158,8 @@ pub fn choose(found: &[String]) -> Result<Vec<String>> {
             Failure::new("there are several sets of weights in it").hint("name one GGUF file instead")
         );
     }
-    // A card of another store, and the fixtures' second form of a configuration, are no part of a model.
-    let others = found.iter().filter(|path| is(path, &OTHERS) && !path.ends_with("model.json"));
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let others = found.iter().filter(|path| OTHERS.contains(&name(path).as_str()));
     Ok(weights.into_iter().chain(others).cloned().collect())
 }
 

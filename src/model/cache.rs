@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use pg_answer_inference::encoder::Encoder;
+use pg_answer_inference::language::Rewriter;
 use pg_answer_inference::{Error, Kernels, LanguageModel, Pool, Reranker, Result};
 use pg_answer_models::{InstalledModel, Kind, Store};
 
@@ -67,12 +68,15 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
 const ENCODERS: usize = 4;
 /// They serve one query at a time, and their weights are mapped.
 const RERANKERS: usize = 2;
+/// Their weights are mapped.
+const REWRITERS: usize = 2;
 /// Large: one at a time.
 const DECODERS: usize = 1;
 
 thread_local! {
     static LOADED_ENCODERS: Cache<Encoder, ENCODERS> = const { Cache::new() };
     static LOADED_RERANKERS: Cache<Reranker, RERANKERS> = const { Cache::new() };
+    static LOADED_REWRITERS: Cache<Rewriter, REWRITERS> = const { Cache::new() };
     static LOADED_DECODERS: Cache<RefCell<LanguageModel>, DECODERS> = const { Cache::new() };
     static POOL: RefCell<Option<(usize, Rc<Pool>)>> = const { RefCell::new(None) };
 }
@@ -109,6 +113,16 @@ pub fn with_reranker<R>(name: &str, work: impl FnOnce(&Reranker, &Pool) -> Resul
     work(&reranker, &*pool()?)
 }
 
+/// Runs `work` with encoder-decoder `name`, loading it first if need be.
+///
+/// # Errors
+/// Those of the load and of `work`.
+pub fn with_rewriter<R>(name: &str, work: impl FnOnce(&Rewriter, &Pool) -> Result<R>) -> Result<R> {
+    let load = |model: &InstalledModel, _| Rewriter::load(model);
+    let rewriter = LOADED_REWRITERS.with(|cache| cache.get(name, Kind::EncoderDecoder, load))?;
+    work(&rewriter, &*pool()?)
+}
+
 /// Runs `work` with decoder `name`, loading it first if need be.
 ///
 /// # Errors
@@ -127,7 +141,7 @@ pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut LanguageModel, &Pool) 
 ///
 /// # Errors
 /// When it is not installed or damaged.
-pub(super) fn kind(name: &str) -> Result<Kind> {
+pub fn kind(name: &str) -> Result<Kind> {
     let store = Store::new(settings::model_path());
     let dir = store.root().join(name);
     if LOADED_ENCODERS.with(|cache| cache.find(&dir)).is_some() {
@@ -142,6 +156,7 @@ pub(super) fn kind(name: &str) -> Result<Kind> {
 /// Bytes that the model in folder `dir` holds in this process, if it is loaded.
 pub(super) fn loaded_bytes(dir: &Path) -> Option<usize> {
     let encoder = LOADED_ENCODERS.with(|cache| cache.find(dir)).map(|m| m.memory());
+    let encoder = encoder.or_else(|| LOADED_REWRITERS.with(|cache| cache.find(dir)).map(|m| m.memory()));
     let encoder = encoder.or_else(|| LOADED_RERANKERS.with(|cache| cache.find(dir)).map(|m| m.memory()));
     encoder.or_else(|| LOADED_DECODERS.with(|cache| cache.find(dir)).map(|m| m.borrow().memory()))
 }

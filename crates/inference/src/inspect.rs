@@ -4,6 +4,7 @@ use pg_answer_models::{InstalledModel, Kind};
 
 use crate::encoder::files::Files;
 use crate::families::Source;
+use crate::language::Rewriter;
 use crate::{Check, Encoder, Kernels, LanguageModel, Pool, Reranker, Result};
 
 /// What a model is and can do.
@@ -38,9 +39,7 @@ pub fn inspect(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<
         }
         Kind::CrossEncoder => (None, Reranker::load(&model)?.max_tokens()),
         Kind::Decoder => (None, LanguageModel::load(&model, Kernels::Auto, pool, check)?.context_length()),
-        Kind::EncoderDecoder => {
-            return Err(files.unsupported("encoder-decoders cannot be run yet".to_owned()));
-        }
+        Kind::EncoderDecoder => (None, Rewriter::load(&model)?.context_length()),
     };
     let quantization = crate::network::Tensors::open(&model)?.quantization();
     Ok(About { kind, family, dims, context_length, quantization })

@@ -15,8 +15,8 @@ use crate::decoder::gguf::Gguf;
 
 /// What stands before a word in GGUF's form of a WordPiece vocabulary, and in Unigram's pieces.
 const WORD: char = '▁';
-/// `tokenizer.ggml.token_type` of tokens that steer the model and are never text.
-const CONTROL: u32 = 3;
+/// `tokenizer.ggml.token_type` of tokens that are never text: the unknown one, and those that steer the model.
+const NEVER_TEXT: [u32; 2] = [2, 3];
 
 /// The tokenizer in `gguf`, and whether a text may be cut at blanks.
 ///
@@ -87,7 +87,7 @@ fn unigram(gguf: &Gguf, texts: &[String], unknown: Option<usize>) -> Result<Toke
     let kinds = gguf.integers("tokenizer.ggml.token_type").unwrap_or_default();
     let piece = |(i, text): (usize, &String)| {
         // No text of a database holds U+0000: a control token cannot be spelled.
-        let is_control = kinds.get(i) == Some(&CONTROL);
+        let is_control = kinds.get(i).is_some_and(|kind| NEVER_TEXT.contains(kind));
         (if is_control { format!("\0{text}") } else { text.clone() }, f64::from(scores[i]))
     };
     let pieces = texts.iter().enumerate().map(piece).collect();

@@ -4,6 +4,9 @@ use super::{EncoderDecoder, Past, Source};
 use crate::network::{Activation, Attention, KeyValues, Linear, Norm, Rows, Run, Tensors, Weight, attend};
 use crate::{Error, Result};
 
+/// More positions than any of these models has; those by sines are made in memory.
+const MAX_POSITIONS: usize = 1 << 16;
+
 struct Heads {
     query: Linear,
     key: Linear,
@@ -85,6 +88,9 @@ impl Bart {
                 is_decoder,
             })
         };
+        if fields.size("max_position_embeddings")? > MAX_POSITIONS {
+            return Err(source.unsupported("it has too many positions"));
+        }
         for (key, expected) in [("normalize_before", false), ("add_final_layer_norm", false)] {
             if fields.flag_or(key, expected) != expected {
                 return Err(source.unsupported(key));

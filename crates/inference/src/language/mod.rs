@@ -1,9 +1,12 @@
 //! Models that write: decoders with kernels of their own ([`Decoder`]), and those of all other families ([`Writer`]).
 
+mod beam;
+mod rewriter;
 mod tokens;
 mod vocabulary;
 mod writer;
 
+pub use rewriter::{RewriteOptions, Rewriter, Rewritten};
 pub use tokens::Tokens;
 pub use writer::Writer;
 

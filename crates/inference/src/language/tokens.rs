@@ -104,8 +104,10 @@ impl Tokens {
             .collect();
         special.sort();
         ends.extend(special.iter().filter(|(_, text)| ENDS.contains(&text.as_str())).map(|(id, _)| *id));
-        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest);
-        let search = search.build(special.iter().map(|(_, text)| text)).map_err(|e| e.to_string())?;
+        let search = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(special.iter().map(|(_, text)| text))
+            .map_err(|e| e.to_string())?;
         let control_ids: Vec<u32> = special.iter().map(|(id, _)| *id).collect();
         let control = (!control_ids.is_empty()).then_some(search);
         Ok(Self { library, control, control_ids, before, after, ends })
@@ -125,6 +127,19 @@ impl Tokens {
         [&self.before[..], &ids, &self.after].concat()
     }
 
+    /// Tokens that end an answer.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// The text of `ids`; control tokens have none.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the library fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        caught(|| self.library.decode(ids, true)).map_err(|e| Error::Internal(format!("tokenizer: {e}")))
+    }
+
     /// Whether `id` ends an answer.
     pub fn is_end(&self, id: u32) -> bool {
         self.ends.contains(&id)
@@ -137,9 +152,7 @@ impl Tokens {
     /// [`Error::Internal`] when the library fails.
     pub fn write(&self, ids: &[u32], out: &mut String, last: bool) -> Result<()> {
         out.clear();
-        let decode = |ids: &[u32]| {
-            caught(|| self.library.decode(ids, true)).map_err(|e| Error::Internal(format!("tokenizer: {e}")))
-        };
+        let decode = |ids: &[u32]| self.decode(ids);
         let whole = |text: &str| !text.ends_with('\u{FFFD}');
         // Where the text up to a token is whole, what follows does not change it.
         let (end, start) = (ids.len() - usize::from(!last), ids.len().saturating_sub(WINDOW));
