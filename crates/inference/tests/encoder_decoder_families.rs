@@ -53,7 +53,7 @@ fn encoder_decoders_give_the_logits_and_greedy_text_of_the_origin() {
                 let options = RewriteOptions { max_tokens: 16, forced: false, ..RewriteOptions::default() };
                 let got = model.rewrite(&case.text, &options, &pool, &mut || Ok(())).unwrap();
                 assert_eq!(got.ids, case.greedy_ids, "{name} {config}, {:?}", case.text);
-                assert_eq!(got.text, case.greedy_text, "{name} {config}");
+                assert_eq!(got.text, case.greedy_text.replace('\0', "\u{FFFD}"), "{name} {config}");
                 assert_eq!(got.prompt_tokens, case.input_ids.len());
                 // The form of transformers 5 does not say which token is forced.
                 if let Some(want) = case.greedy_ids_forced_bos.as_ref().filter(|_| config == CONFIGS[0]) {
