@@ -95,6 +95,16 @@ COMMENT ON FUNCTION pg_answer_forget_dropped() IS 'removes dropped tables from p
 CREATE EVENT TRIGGER pg_answer_forget_dropped ON sql_drop
     EXECUTE FUNCTION pg_answer_forget_dropped();
 
+CREATE FUNCTION pg_answer_primary_key(relation regclass) RETURNS text[] LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+    SELECT array_agg(a.attname::text ORDER BY k.position)
+        FROM pg_index i
+        CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(attnum, position)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+        WHERE i.indrelid = $1 AND i.indisprimary AND k.position <= i.indnkeyatts
+$$;
+COMMENT ON FUNCTION pg_answer_primary_key(regclass) IS 'the columns of a primary key; NULL without one';
+
 -- What is wrong with a source, as an ERROR; otherwise the columns of its key.
 CREATE FUNCTION pg_answer_check_source(source regclass, content text[], title text, key text[])
     RETURNS text[] LANGUAGE plpgsql STABLE
@@ -109,11 +119,7 @@ BEGIN
         RAISE EXCEPTION 'content must name at least one column' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF key IS NULL THEN
-        SELECT array_agg(a.attname::text ORDER BY k.position) INTO key
-            FROM pg_index i
-            CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(attnum, position)
-            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-            WHERE i.indrelid = source AND i.indisprimary AND k.position <= i.indnkeyatts;
+        key := @extschema@.pg_answer_primary_key(source);
     END IF;
     IF coalesce(cardinality(key), 0) = 0 THEN
         RAISE EXCEPTION 'relation % has no primary key', source USING ERRCODE = 'invalid_table_definition',
