@@ -131,7 +131,7 @@ fn write(
     options: &GenerateOptions,
 ) -> String {
     with_decoder(name, |decoder, pool| {
-        let prompt = prompt(decoder)?;
+        let prompt = prompt(&*decoder)?;
         let run = Run::begin(name, 1, prompt.ids.len(), 0);
         let generation = decoder.generate(&prompt, options, pool, &mut check, &mut |_| Ok(()))?;
         run.succeeded(generation.ids.len());

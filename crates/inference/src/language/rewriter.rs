@@ -11,7 +11,7 @@ use super::tokens::Tokens;
 use crate::decoder::sample::{Sampler, Sampling};
 use crate::decoder::stream::Stream;
 use crate::encoder::files::Files;
-use crate::families::{EncoderDecoder, Fields, Loader, Source};
+use crate::families::{EncoderDecoder, Loader, Source};
 use crate::network::Run;
 use crate::{Check, Error, Pool, Result};
 

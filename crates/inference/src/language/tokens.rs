@@ -7,7 +7,6 @@ use tokenizers::{Encoding, Token, Tokenizer};
 
 use super::vocabulary;
 use crate::decoder::chat::{ChatTokens, Template};
-use crate::decoder::vocabulary::ENDS;
 use crate::encoder::files::Files;
 use crate::encoder::tokenizer::caught;
 use crate::families::Fields;
@@ -84,7 +83,7 @@ impl Tokens {
         Ok((tokens, template))
     }
 
-    fn new(mut library: Tokenizer, mut ends: Vec<u32>) -> std::result::Result<Self, String> {
+    fn new(mut library: Tokenizer, ends: Vec<u32>) -> std::result::Result<Self, String> {
         caught(|| library.with_truncation(None).map(drop))?;
         library.with_padding(None);
         // Texts of control tokens in a text of users stay text.
@@ -103,7 +102,6 @@ impl Tokens {
             .map(|(id, token)| (id, token.content))
             .collect();
         special.sort();
-        ends.extend(special.iter().filter(|(_, text)| ENDS.contains(&text.as_str())).map(|(id, _)| *id));
         let search = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(special.iter().map(|(_, text)| text))

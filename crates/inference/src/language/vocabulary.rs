@@ -7,6 +7,7 @@ use tokenizers::Tokenizer;
 
 use crate::Result;
 use crate::decoder::gguf::Gguf;
+use crate::decoder::vocabulary::ENDS;
 use crate::encoder::tokenizer::caught;
 
 /// `tokenizer.ggml.token_type` of tokens that steer the model, and of whole words added to the vocabulary.
@@ -70,7 +71,9 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Found> {
     }
     let library =
         caught(|| Tokenizer::from_bytes(json.to_string())).map_err(|reason| gguf.damaged(reason))?;
-    let ends = ["eos", "eot"].iter().filter_map(|key| id(key)).map(|id| id as u32).collect();
+    // A GGUF file names few of the tokens that end an answer: the others are known by their texts.
+    let named = texts.iter().zip(0_u32..).filter(|(text, _)| ENDS.contains(&text.as_str())).map(|(_, id)| id);
+    let ends = ["eos", "eot"].iter().filter_map(|key| id(key)).map(|id| id as u32).chain(named).collect();
     Ok(Found { library, begin: name("bos"), end: name("eos"), ends })
 }
 
