@@ -9,7 +9,7 @@ use pgrx::{Array, JsonB, PgSqlErrorCode as Code};
 use serde_json::{Value, json};
 
 use crate::error::{OrRaise, Report};
-use crate::generate::{Choices, write};
+use crate::generate::{Choices, Written, converse};
 use crate::model::with_decoder;
 use crate::settings;
 use crate::source::integer;
@@ -158,7 +158,7 @@ fn pg_answer_write(
     let messages = task.messages(system, message);
     let choices = Choices { max_tokens, temperature, top_p: 1.0, seed, stop: Vec::new() };
     let before = began.elapsed();
-    let (generation, first) = write(&messages, &task.model, choices);
+    let Written { generation, first } = converse(&messages, &task.model, choices);
     let checked = pg_answer_rag::check(generation.text.trim(), query, &task.passages, unsupported);
     let answers =
         !checked.text.is_empty() && (unsupported == Unsupported::Keep || !checked.citations.is_empty());
