@@ -2,11 +2,13 @@
 
 use std::arch::x86_64::{
     _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512,
-    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_loadu_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
+use super::super::packed::BLOCK;
 use super::Tile;
 use crate::decoder::lanes::LANES;
+use crate::decoder::quantize::SPAN;
 
 /// Adds the products of one or two panels with up to six tokens; returns how many.
 pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
@@ -47,7 +49,6 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
     out: &mut [f32],
 ) {
     let groups = tile.groups();
-    let offset = -i32::from(tile.format.offset);
     for one in tile.panels {
         assert!(one.lines.len() == groups * QUADS && one.scales.len() == groups);
         assert!(!MINIMUM || one.minimums.len() == groups);
@@ -55,67 +56,71 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
     let lines: [_; P] = std::array::from_fn(|p| tile.panels[p].lines.as_ptr());
     let scales: [_; P] = std::array::from_fn(|p| tile.panels[p].scales.as_ptr());
     let minimums: [_; P] = std::array::from_fn(|p| tile.panels[p].minimums.as_ptr());
-    let mut codes = [std::ptr::null::<i8>(); T];
-    let mut factors = [std::ptr::null::<f32>(); T];
-    let mut sums = [std::ptr::null::<i32>(); T];
-    for t in 0..T {
-        assert!(tile.codes(t).len() == groups * QUADS * 4 && tile.sums(t).len() == groups);
-        assert!(tile.scales(t).len() == (groups * QUADS).div_ceil(8));
-        codes[t] = tile.codes(t).as_ptr();
-        factors[t] = tile.scales(t).as_ptr();
-        sums[t] = tile.sums(t).as_ptr();
-    }
-    let mut acc = [[_mm512_setzero_ps(); P]; T];
-    if !tile.begins() {
-        for (t, acc) in acc.iter_mut().enumerate() {
-            for (p, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: a slice of sixteen floats.
-                *acc = unsafe { _mm512_loadu_ps(out[tile.at(p, t)..][..LANES].as_ptr()) };
+    // The tables of all tokens: where those of the first begin, and how far it is to the next one's.
+    let x = tile.x;
+    let (row, groups_of_row) = (x.width, x.width / (QUADS * 4));
+    let (from, to) = (tile.first_token, tile.first_token + T);
+    let (first_code, first_group) = (tile.first_block * BLOCK, tile.first_block * BLOCK / (QUADS * 4));
+    assert!(to <= x.tokens && first_group + groups <= groups_of_row);
+    let codes = x.codes[from * row..to * row][first_code..].as_ptr();
+    let factors = x.scales[from * row / BLOCK..to * row / BLOCK][tile.first_block..].as_ptr();
+    let table = from * groups_of_row..to * groups_of_row;
+    let starts =
+        if MINIMUM { std::ptr::null() } else { tile.sums.starts[table.clone()][first_group..].as_ptr() };
+    let shares = if MINIMUM { tile.sums.shares[table][first_group..].as_ptr() } else { std::ptr::null() };
+    let groups_of_span = SPAN / (QUADS * 4);
+    for first in (0..groups).step_by(groups_of_span) {
+        let mut span = [[_mm512_setzero_ps(); P]; T];
+        for group in first..groups.min(first + groups_of_span) {
+            let mut dots = std::array::from_fn::<_, T, _>(|t| {
+                // SAFETY: there is a start for each group of a format without minimum.
+                let start = if MINIMUM { 0 } else { unsafe { *starts.add(t * groups_of_row + group) } };
+                [_mm512_set1_epi32(start); P]
+            });
+            for quad in 0..QUADS {
+                let at = group * QUADS + quad;
+                // SAFETY: `at` is below groups · QUADS; lines are aligned to 64 bytes.
+                let w =
+                    std::array::from_fn::<_, P, _>(|p| unsafe { _mm512_load_si512(lines[p].add(at).cast()) });
+                for t in 0..T {
+                    // SAFETY: `4 · at + 3` is below the width.
+                    let x = unsafe { codes.add(t * row + at * 4).cast::<i32>().read_unaligned() };
+                    let x = _mm512_set1_epi32(x);
+                    for p in 0..P {
+                        dots[t][p] = _mm512_dpbusd_epi32(dots[t][p], w[p], x);
+                    }
+                }
             }
-        }
-    }
-    for group in 0..groups {
-        let mut dots = std::array::from_fn::<_, T, _>(|t| {
-            // SAFETY: `group` is below the lengths checked above.
-            let start = if MINIMUM { 0 } else { offset * unsafe { *sums[t].add(group) } };
-            [_mm512_set1_epi32(start); P]
-        });
-        for quad in 0..QUADS {
-            let at = group * QUADS + quad;
-            // SAFETY: `at` is below groups · QUADS; lines are aligned to 64 bytes.
-            let w = std::array::from_fn::<_, P, _>(|p| unsafe { _mm512_load_si512(lines[p].add(at).cast()) });
-            for t in 0..T {
-                // SAFETY: `4 · at + 3` is below the width.
-                let x = unsafe { codes[t].add(at * 4).cast::<i32>().read_unaligned() };
-                let x = _mm512_set1_epi32(x);
-                for p in 0..P {
-                    dots[t][p] = _mm512_dpbusd_epi32(dots[t][p], w[p], x);
+            for p in 0..P {
+                // SAFETY: `group` is below the lengths checked above; the lanes are aligned to 64 bytes.
+                let scale = unsafe { _mm512_load_ps(scales[p].add(group).cast()) };
+                for t in 0..T {
+                    span[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t][p]), scale, span[t][p]);
+                    if MINIMUM {
+                        // SAFETY: as above; the format has minimums.
+                        let (minimum, share) = unsafe {
+                            (
+                                _mm512_load_ps(minimums[p].add(group).cast()),
+                                *shares.add(t * groups_of_row + group),
+                            )
+                        };
+                        span[t][p] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(share), span[t][p]);
+                    }
                 }
             }
         }
-        for p in 0..P {
-            // SAFETY: `group` is below the lengths checked above; the lanes are aligned to 64 bytes.
-            let scale = unsafe { _mm512_load_ps(scales[p].add(group).cast()) };
-            for t in 0..T {
-                // SAFETY: as above.
-                let factor = unsafe { *factors[t].add(group * QUADS / 8) };
-                let both = _mm512_mul_ps(scale, _mm512_set1_ps(factor));
-                acc[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t][p]), both, acc[t][p]);
-                if MINIMUM {
-                    // SAFETY: as above; the format has minimums.
-                    let (minimum, sum) =
-                        unsafe { (_mm512_load_ps(minimums[p].add(group).cast()), *sums[t].add(group)) };
-                    let sum = _mm512_set1_ps(factor * sum as f32);
-                    acc[t][p] = _mm512_fmadd_ps(minimum, sum, acc[t][p]);
+        for t in 0..T {
+            // SAFETY: a scale for each 32 codes.
+            let factor = _mm512_set1_ps(unsafe { *factors.add(t * row / BLOCK + first * QUADS * 4 / BLOCK) });
+            for p in 0..P {
+                // SAFETY: `out` has sixteen floats for each panel and token.
+                unsafe {
+                    let out = out.as_mut_ptr().add(tile.at(p, t));
+                    let before =
+                        if tile.begins() && first == 0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(out) };
+                    _mm512_storeu_ps(out, _mm512_fmadd_ps(span[t][p], factor, before));
                 }
             }
-        }
-    }
-    for (t, acc) in acc.into_iter().enumerate() {
-        for (p, acc) in acc.into_iter().enumerate() {
-            let out = &mut out[tile.at(p, t)..][..LANES];
-            // SAFETY: `out` has 16 floats.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
         }
     }
 }
