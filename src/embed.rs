@@ -79,7 +79,7 @@ pub fn embed_text(content: &str, model: &str, role: Role) -> Vec<f32> {
 fn embed_texts(texts: &[&str], model: &str, role: Role) -> Vec<Vec<f32>> {
     with_encoder(model, |encoder, pool| {
         let batch = tokenize(encoder, texts, role)?;
-        encoder.embed(&batch, pool, &mut check)
+        model::embed(model, encoder, &batch, pool)
     })
     .or_raise()
 }

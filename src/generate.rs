@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{Array, PgSqlErrorCode as Code};
 
 use crate::error::{OrRaise, Report};
-use crate::model::{check, with_decoder};
+use crate::model::{Run, check, with_decoder};
 use crate::settings;
 
 /// What a caller may choose about a generation.
@@ -75,7 +75,9 @@ pub fn reply(messages: &[Message], model: Option<&str>, choices: Choices) -> Str
     let name = model.map_or_else(settings::generation_model, str::to_owned);
     with_decoder(&name, |decoder, pool| {
         let prompt = decoder.render_chat(messages)?;
+        let run = Run::begin(&name, 1, prompt.ids.len(), 0);
         let generation = decoder.generate(&prompt, &options, pool, &mut check, &mut |_| Ok(()))?;
+        run.succeeded(generation.ids.len());
         Ok(generation.text)
     })
     .or_raise()

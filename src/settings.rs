@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 
+use pg_answer_inference::Kernels;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 
 /// What happens to a text that is longer than the model's window.
@@ -18,6 +19,17 @@ pub enum OnTruncate {
     Error,
 }
 
+/// Which arithmetic runs models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum KernelsSetting {
+    /// That of this extension.
+    #[name = c"auto"]
+    Auto,
+    /// That of the candle library: slow, and the reference.
+    #[name = c"candle"]
+    Candle,
+}
+
 static MODEL_PATH: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"/var/lib/pg_answer/models"));
 static EMBEDDING_MODEL: GucSetting<Option<CString>> =
@@ -25,6 +37,7 @@ static EMBEDDING_MODEL: GucSetting<Option<CString>> =
 static GENERATION_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static KERNELS: GucSetting<KernelsSetting> = GucSetting::<KernelsSetting>::new(KernelsSetting::Auto);
 static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(1024);
 static BACKGROUND_WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ON_TRUNCATE: GucSetting<OnTruncate> = GucSetting::<OnTruncate>::new(OnTruncate::Ignore);
@@ -65,6 +78,14 @@ pub fn define() {
         0,
         256,
         GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_enum_guc(
+        c"pg_answer.kernels",
+        c"Arithmetic that runs models.",
+        c"auto: that of this extension; candle: that of the candle library, slow, to compare with. Only superusers may change it.",
+        &KERNELS,
+        GucContext::Suset,
         GucFlags::empty(),
     );
     GucRegistry::define_bool_guc(
@@ -143,6 +164,14 @@ pub fn threads() -> usize {
     // SAFETY: reads a plain global of the server on the main thread.
     let worker = unsafe { pg_sys::ParallelWorkerNumber } >= 0;
     if worker { 1 } else { usize::try_from(THREADS.get()).unwrap_or(0) }
+}
+
+/// Arithmetic that runs models.
+pub fn kernels() -> Kernels {
+    match KERNELS.get() {
+        KernelsSetting::Auto => Kernels::Auto,
+        KernelsSetting::Candle => Kernels::Candle,
+    }
 }
 
 /// Whether background workers embed what is queued.

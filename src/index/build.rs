@@ -1,10 +1,11 @@
 //! `ambuild`: a sample of the table is clustered, then one pass over the table encodes its rows.
 
-use pg_answer_ann::Metric;
+use pg_answer_ann::Key;
 use pg_answer_ann::build::{Builder, Plan, Trainer};
 use pgrx::pg_sys::{self, Datum, IndexBuildResult, IndexInfo, ItemPointer, Relation};
 use pgrx::{PgSqlErrorCode, check_for_interrupts};
 
+use super::keys::Keys;
 use super::opclass::OpClass;
 use super::pages::Pages;
 use super::{options, row_id};
@@ -43,13 +44,14 @@ struct Source {
     index: Relation,
     info: *mut IndexInfo,
     class: OpClass,
+    keys: Keys,
 }
 
 /// Takes rows of the table.
-type Take<'a> = dyn FnMut(u64, &[f32]) -> pg_answer_ann::Result<()> + 'a;
+type Take<'a> = dyn FnMut(u64, &[f32], &[Key]) -> pg_answer_ann::Result<()> + 'a;
 
 struct Callback<'a> {
-    class: OpClass,
+    source: &'a Source,
     take: &'a mut Take<'a>,
 }
 
@@ -66,7 +68,9 @@ unsafe extern "C-unwind" fn take_row(
     unsafe {
         if !*nulls {
             let callback = &mut *state.cast::<Callback<'_>>();
-            callback.class.with(*values, |x| (callback.take)(row_id(*row), x));
+            let Source { class, keys, .. } = callback.source;
+            let keys = keys.of_row(values, nulls);
+            class.with(*values, |x| (callback.take)(row_id(*row), x, &keys));
         }
     }
 }
@@ -76,8 +80,13 @@ impl Source {
     ///
     /// # Safety
     /// The relations are open.
-    unsafe fn scan<'a>(&self, blocks: std::ops::Range<u32>, progress: bool, take: &'a mut Take<'a>) -> f64 {
-        let mut callback = Callback { class: self.class, take };
+    unsafe fn scan<'a>(
+        &'a self,
+        blocks: std::ops::Range<u32>,
+        progress: bool,
+        take: &'a mut Take<'a>,
+    ) -> f64 {
+        let mut callback = Callback { source: self, take };
         // SAFETY: the caller vouches for the relations; the callback outlives the call.
         unsafe {
             let scan = (*(*self.heap).rd_tableam).index_build_range_scan.expect("a table can be indexed");
@@ -114,7 +123,7 @@ impl Source {
             while trainer.len() < rows && pg_sys::BlockSampler_HasMore(&raw mut sampler) {
                 check_for_interrupts!();
                 let block = pg_sys::BlockSampler_Next(&raw mut sampler);
-                self.scan(block..block + 1, false, &mut |_, x| trainer.push(x));
+                self.scan(block..block + 1, false, &mut |_, x, _| trainer.push(x));
                 seen += 1;
             }
         }
@@ -131,7 +140,7 @@ pub unsafe extern "C-unwind" fn build(
 ) -> *mut IndexBuildResult {
     // SAFETY: PostgreSQL passes an open table and an open, empty index.
     unsafe {
-        let source = Source { heap, index, info, class: OpClass::of(index) };
+        let source = Source { heap, index, info, keys: Keys::of(index), class: OpClass::of(index) };
         let (dims, metric) = (dimensions(index), source.class.metric);
         let memory = usize::try_from(pg_sys::maintenance_work_mem).unwrap_or(0) * 1024;
         let seed = u64::from(rand_seed());
@@ -162,15 +171,15 @@ pub unsafe extern "C-unwind" fn build(
 
         report_phase(LOAD);
         let pages = Pages::new(index);
-        let mut builder = Builder::new(&pages, trained, seed).or_raise();
+        let mut builder = Builder::new(&pages, trained, seed, source.keys.len()).or_raise();
         let mut done: i64 = 0;
-        let heap_tuples = source.scan(0..pg_sys::InvalidBlockNumber, true, &mut |row, x| {
+        let heap_tuples = source.scan(0..pg_sys::InvalidBlockNumber, true, &mut |row, x, keys| {
             done += 1;
             if done % 1024 == 0 {
                 let counter = pg_sys::PROGRESS_CREATEIDX_TUPLES_DONE as i32;
                 pg_sys::pgstat_progress_update_param(counter, done);
             }
-            builder.add(row, x)
+            builder.add(row, x, keys)
         });
 
         report_phase(WRITE);
@@ -188,15 +197,18 @@ pub unsafe extern "C-unwind" fn build_empty(index: Relation) {
     // SAFETY: PostgreSQL passes an open index without an init fork.
     unsafe {
         let pages = Pages::init_fork(index);
-        let seed = u64::from(rand_seed());
-        write_empty(&pages, OpClass::of(index).metric, dimensions(index), seed).or_raise();
+        write_empty(&pages, index).or_raise();
         pages.log_all();
     }
 }
 
-fn write_empty(pages: &Pages, metric: Metric, dims: usize, seed: u64) -> pg_answer_ann::Result<u64> {
-    let trained = Trainer::new(metric, dims, seed)?.train(Plan { lists: 1, sample: 0 }, 0.0, || Ok(()))?;
-    Builder::new(pages, trained, seed)?.finish()
+unsafe fn write_empty(pages: &Pages, index: Relation) -> pg_answer_ann::Result<u64> {
+    // SAFETY: the caller passes an open index.
+    let (keys, class, dims) = unsafe { (Keys::of(index), OpClass::of(index), dimensions(index)) };
+    let seed = u64::from(rand_seed());
+    let trained =
+        Trainer::new(class.metric, dims, seed)?.train(Plan { lists: 1, sample: 0 }, 0.0, || Ok(()))?;
+    Builder::new(pages, trained, seed, keys.len())?.finish()
 }
 
 /// A seed for the rotation, different for each build.

@@ -1,6 +1,5 @@
 //! What a scan costs, for the planner.
 
-use pg_answer_ann::list::Layout;
 use pgrx::pg_sys::{self, Cost, IndexPath, PlannerInfo, Selectivity};
 
 use super::pages::Pages;
@@ -13,10 +12,11 @@ const REFINED: f64 = 100.0;
 const CLUSTERED: f64 = 0.5;
 
 /// `amcostestimate`. Before the first row come the directory, the lists that the recall asks for and the refinement of
-/// the best; the whole index costs all of its pages.
+/// the best; the whole index costs all of its pages. Conditions on keys make more lists necessary, of whose entries
+/// fewer are scored.
 #[pgrx::pg_guard]
 pub unsafe extern "C-unwind" fn estimate(
-    _root: *mut PlannerInfo,
+    root: *mut PlannerInfo,
     path: *mut IndexPath,
     _loops: f64,
     startup: *mut Cost,
@@ -29,8 +29,9 @@ pub unsafe extern "C-unwind" fn estimate(
     unsafe {
         let info = (*path).indexinfo;
         *correlation = 0.0;
-        if (*path).indexorderbys.is_null() {
-            // It has no order of its own, and finds nothing by equality.
+        let conditions = pg_sys::get_quals_from_indexclauses((*path).indexclauses);
+        if (*path).indexorderbys.is_null() || asks_for_null_vectors(path) {
+            // It has no order of its own, and does not hold all rows.
             (*startup, *total) = (f64::INFINITY, f64::INFINITY);
             (*selectivity, *index_pages) = (0.0, 0.0);
             return;
@@ -44,18 +45,45 @@ pub unsafe extern "C-unwind" fn estimate(
         let (pages, rows) = (f64::from((*info).pages), (*info).tuples.max(0.0));
         let lists = (meta.lists as usize).max(1);
         let probes = settings::probes().unwrap_or_else(|| meta.probes_for(settings::target_recall(), lists));
-        let share = (probes as f64 / lists as f64).min(1.0);
-        let list_pages = pages / (1.0 + Layout::new(&space).code_pages() as f64);
+        let relation = (*(*info).rel).relid as i32;
+        let matching = pg_sys::clauselist_selectivity(
+            root,
+            conditions,
+            relation,
+            pg_sys::JoinType::JOIN_INNER,
+            std::ptr::null_mut(),
+        )
+        .clamp(1e-9, 1.0);
+        let share = (probes as f64 / matching.sqrt() / lists as f64).min(1.0);
+        let list_pages = pages / (1.0 + meta.layout(&space).code_pages() as f64);
         let directory = (lists * space.width) as f64 / f64::from(pg_sys::BLCKSZ);
-        let refined = REFINED.min(rows);
+        let refined = REFINED.min(rows * matching);
         let first_pages = directory * sequential
             + share * list_pages * (random * CLUSTERED).max(sequential)
             + refined.min(pages) * (random * CLUSTERED).max(sequential);
-        // Sixteen codes are scored at the price of one operator; a byte code is a distance.
-        let first_work = (share * rows / 16.0 + lists as f64 + refined) * pg_sys::cpu_operator_cost;
+        // Sixteen codes are scored at the price of one operator, as many keys are compared; a byte code is a distance.
+        let groups = share * rows / 16.0;
+        let scored = groups * (16.0 * matching).min(1.0);
+        let compared = if conditions.is_null() { 0.0 } else { groups };
+        let first_work = (scored + compared + lists as f64 + refined) * pg_sys::cpu_operator_cost;
         *startup = first_pages + first_work;
-        *total =
-            *startup + pages * random + rows * (pg_sys::cpu_index_tuple_cost + pg_sys::cpu_operator_cost);
-        (*selectivity, *index_pages) = (1.0, pages);
+        *total = *startup
+            + pages * random
+            + rows * matching * (pg_sys::cpu_index_tuple_cost + pg_sys::cpu_operator_cost);
+        (*selectivity, *index_pages) = (matching, pages);
+    }
+}
+
+/// Whether a condition is that the first column be NULL. Such rows are not indexed.
+unsafe fn asks_for_null_vectors(path: *const IndexPath) -> bool {
+    // SAFETY: the caller passes a path of the planner, whose conditions are a list of `IndexClause`.
+    unsafe {
+        let clauses = pgrx::PgList::<pg_sys::IndexClause>::from_pg((*path).indexclauses);
+        clauses.iter_ptr().any(|clause| {
+            let node = (*(*clause).rinfo).clause.cast::<pg_sys::NullTest>();
+            (*clause).indexcol == 0
+                && pgrx::is_a(node.cast(), pg_sys::NodeTag::T_NullTest)
+                && (*node).nulltesttype == pg_sys::NullTestType::IS_NULL
+        })
     }
 }

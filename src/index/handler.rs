@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys::{self, Datum, IndexAmRoutine};
 
-use super::opclass::SUPPORT;
+use super::keys::LAST_SUPPORT;
 use super::{build, cost, insert, options, scan, vacuum};
 use crate::vector::call::Args;
 
@@ -13,9 +13,12 @@ fn handler(_: Args) -> Datum {
         let routine = pg_sys::palloc0(size).cast::<IndexAmRoutine>();
         *routine = IndexAmRoutine {
             type_: pg_sys::NodeTag::T_IndexAmRoutine,
-            amsupport: SUPPORT,
+            amsupport: LAST_SUPPORT,
             amcanorderbyop: true,
+            amcanmulticol: true,
             amoptionalkey: true,
+            amsearcharray: true,
+            amsearchnulls: true,
             amparallelvacuumoptions: pg_sys::VACUUM_OPTION_PARALLEL_BULKDEL as u8,
             amkeytype: pg_sys::InvalidOid,
             ambuild: Some(build::build),

@@ -1,8 +1,9 @@
 //! `aminsert`.
 
-use pg_answer_ann::insert::insert as insert_row;
+use pg_answer_ann::insert::{NewRow, insert as insert_row};
 use pgrx::pg_sys::{Datum, IndexInfo, IndexUniqueCheck, ItemPointer, Relation};
 
+use super::keys::Keys;
 use super::opclass::OpClass;
 use super::pages::Pages;
 use super::{row_id, space};
@@ -26,7 +27,9 @@ pub unsafe extern "C-unwind" fn insert(
         }
         let pages = Pages::new(index);
         let (meta, space) = space::of(index, &pages);
-        OpClass::of(index).with(*values, |x| insert_row(&pages, &meta, &space, row_id(*row), x));
+        let (id, keys) = (row_id(*row), Keys::of(index).of_row(values, nulls));
+        OpClass::of(index)
+            .with(*values, |vector| insert_row(&pages, &meta, &space, NewRow { id, vector, keys: &keys }));
     }
     // Nothing is unique here.
     false

@@ -10,6 +10,7 @@ mod cost;
 mod error;
 mod handler;
 mod insert;
+mod keys;
 mod opclass;
 mod options;
 mod pages;

@@ -8,6 +8,7 @@ use pg_answer_ann::search::{Effort, Search};
 use pgrx::pg_sys::{self, Datum, IndexScanDesc, Relation, ScanDirection, ScanKey};
 use pgrx::{PgMemoryContexts, PgSqlErrorCode};
 
+use super::keys::Keys;
 use super::opclass::OpClass;
 use super::pages::Pages;
 use super::{item_pointer, space};
@@ -19,6 +20,8 @@ struct Scan {
     pages: Pages,
     meta: Meta,
     space: Rc<Space>,
+    started: bool,
+    /// None if the scan finds nothing.
     search: Option<Search>,
     /// Every distance is NULL.
     null: bool,
@@ -33,7 +36,7 @@ pub unsafe extern "C-unwind" fn begin(index: Relation, keys: i32, orders: i32) -
         let scan = pg_sys::RelationGetIndexScan(index, keys, orders);
         let pages = Pages::new(index);
         let (meta, space) = space::of(index, &pages);
-        let state = Scan { pages, meta, space, search: None, null: false };
+        let state = Scan { pages, meta, space, started: false, search: None, null: false };
         (*scan).opaque = PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(state).cast();
         if orders > 0 {
             (*scan).xs_orderbyvals = pg_sys::palloc0(size_of::<Datum>() * orders as usize).cast();
@@ -60,7 +63,7 @@ pub unsafe extern "C-unwind" fn rescan(
         if !orders.is_null() && order_count > 0 {
             std::ptr::copy(orders, (*scan).orderByData, order_count as usize);
         }
-        (*(*scan).opaque.cast::<Scan>()).search = None;
+        (*(*scan).opaque.cast::<Scan>()).stop();
     }
 }
 
@@ -70,13 +73,14 @@ pub unsafe extern "C-unwind" fn next(scan: IndexScanDesc, _direction: ScanDirect
     // SAFETY: `begin` made the scan, and nothing else uses its state meanwhile.
     unsafe {
         let state = &mut *(*scan).opaque.cast::<Scan>();
-        if state.search.is_none() {
+        if !state.started {
             state.start(scan);
         }
         let Scan { pages, space, search: Some(search), .. } = state else { return false };
         let Some(found) = search.next(pages, space).or_raise() else { return false };
         (*scan).xs_heaptid = item_pointer(found.row);
-        (*scan).xs_recheck = false;
+        // Keys may be equal where values are not.
+        (*scan).xs_recheck = (*scan).numberOfKeys > 0;
         (*scan).xs_recheckorderby = true;
         *(*scan).xs_orderbyvals = Datum::from(found.bound.to_bits());
         *(*scan).xs_orderbynulls = state.null;
@@ -88,10 +92,14 @@ pub unsafe extern "C-unwind" fn next(scan: IndexScanDesc, _direction: ScanDirect
 #[pgrx::pg_guard]
 pub unsafe extern "C-unwind" fn end(scan: IndexScanDesc) {
     // SAFETY: `begin` made the scan.
-    unsafe { (*(*scan).opaque.cast::<Scan>()).search = None }
+    unsafe { (*(*scan).opaque.cast::<Scan>()).stop() }
 }
 
 impl Scan {
+    fn stop(&mut self) {
+        (self.started, self.search) = (false, None);
+    }
+
     /// Begins the search for what the scan is ordered by.
     unsafe fn start(&mut self, scan: IndexScanDesc) {
         // SAFETY: the caller passes a scan that `begin` and `rescan` have filled.
@@ -113,7 +121,13 @@ impl Scan {
             let effort = Effort { recall: settings::target_recall(), probes: settings::probes() };
             let order = &*(*scan).orderByData;
             self.null = order.sk_flags & pg_sys::SK_ISNULL as i32 != 0;
-            let begin = |x: &[f32]| Search::new(&self.pages, &self.meta, &self.space, x, effort);
+            let conditions = match (*scan).numberOfKeys {
+                0 => &[],
+                count => std::slice::from_raw_parts((*scan).keyData, count as usize),
+            };
+            self.started = true;
+            let Some(filter) = Keys::of(index).filter(index, conditions) else { return };
+            let begin = |x: &[f32]| Search::new(&self.pages, &self.meta, &self.space, x, effort, filter);
             self.search = Some(if self.null {
                 begin(&vec![0.0; self.space.dims]).or_raise()
             } else {

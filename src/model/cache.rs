@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use pg_answer_inference::decoder::Decoder;
 use pg_answer_inference::encoder::Encoder;
-use pg_answer_inference::{Error, Pool, Result};
+use pg_answer_inference::{Error, Kernels, Pool, Result};
 use pg_answer_models::{InstalledModel, Kind, Store};
 
 use crate::model::check;
@@ -14,7 +14,13 @@ use crate::settings;
 
 /// Loaded models of one kind, the last used first. The oldest goes when there are more than `LIMIT`.
 struct Cache<T, const LIMIT: usize> {
-    loaded: RefCell<Vec<(PathBuf, Rc<T>)>>,
+    loaded: RefCell<Vec<Entry<T>>>,
+}
+
+struct Entry<T> {
+    dir: PathBuf,
+    kernels: Kernels,
+    model: Rc<T>,
 }
 
 impl<T, const LIMIT: usize> Cache<T, LIMIT> {
@@ -22,12 +28,18 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
         Self { loaded: RefCell::new(Vec::new()) }
     }
 
-    /// The model in the folder of `model`, loaded by `load` unless it is here.
-    fn get(&self, name: &str, kind: Kind, load: impl FnOnce(&InstalledModel) -> Result<T>) -> Result<Rc<T>> {
+    /// The model `name`, loaded by `load` unless it is here for the kernels that are set.
+    fn get(
+        &self,
+        name: &str,
+        kind: Kind,
+        load: impl FnOnce(&InstalledModel, Kernels) -> Result<T>,
+    ) -> Result<Rc<T>> {
         let store = Store::new(settings::model_path());
         let dir = store.root().join(name);
+        let kernels = settings::kernels();
         // Loading can raise an ERROR: no borrow may be held across it.
-        let at = self.loaded.borrow().iter().position(|(d, _)| *d == dir);
+        let at = self.loaded.borrow().iter().position(|e| e.dir == dir && e.kernels == kernels);
         let entry = match at {
             Some(at) => self.loaded.borrow_mut().remove(at),
             None => {
@@ -41,16 +53,16 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
                 }
                 // Make room first: two large models need not fit at once.
                 self.loaded.borrow_mut().truncate(LIMIT - 1);
-                (dir, Rc::new(load(&installed)?))
+                Entry { dir, kernels, model: Rc::new(load(&installed, kernels)?) }
             }
         };
-        let model = Rc::clone(&entry.1);
+        let model = Rc::clone(&entry.model);
         self.loaded.borrow_mut().insert(0, entry);
         Ok(model)
     }
 
     fn find(&self, dir: &Path) -> Option<Rc<T>> {
-        self.loaded.borrow().iter().find(|(d, _)| d == dir).map(|(_, m)| Rc::clone(m))
+        self.loaded.borrow().iter().find(|e| e.dir == dir).map(|e| Rc::clone(&e.model))
     }
 }
 
@@ -83,7 +95,7 @@ fn pool() -> Result<Rc<Pool>> {
 /// # Errors
 /// Those of the load and of `work`.
 pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<R>) -> Result<R> {
-    let encoder = LOADED_ENCODERS.with(|cache| cache.get(name, Kind::Encoder, Encoder::load))?;
+    let encoder = LOADED_ENCODERS.with(|cache| cache.get(name, Kind::Encoder, Encoder::load_for))?;
     work(&encoder, &*pool()?)
 }
 
@@ -93,7 +105,9 @@ pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<
 /// Those of the load and of `work`.
 pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut Decoder, &Pool) -> Result<R>) -> Result<R> {
     let pool = pool()?;
-    let load = |model: &InstalledModel| Ok(RefCell::new(Decoder::load(model, &pool, &mut check)?));
+    let load = |model: &InstalledModel, kernels| {
+        Ok(RefCell::new(Decoder::load_for(model, kernels, &pool, &mut check)?))
+    };
     let decoder = LOADED_DECODERS.with(|cache| cache.get(name, Kind::Decoder, load))?;
     // No SQL runs while a model does, so nothing in this session can ask for it a second time.
     work(&mut decoder.borrow_mut(), &pool)

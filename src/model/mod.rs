@@ -1,13 +1,16 @@
 //! The models of this session: loaded when first used, kept until the session ends or another takes their place.
 
 mod cache;
+mod counters;
 mod error;
+mod stats;
 mod view;
 
 pub use cache::{with_decoder, with_encoder};
+pub use stats::Run;
 
-use pg_answer_inference::Result;
-use pg_answer_inference::encoder::Role;
+use pg_answer_inference::encoder::{Encoder, Role, Tokens};
+use pg_answer_inference::{Pool, Result};
 use pg_answer_models::Kind;
 
 /// Tokens of `text` for the model `name`, special tokens of an encoder included.
@@ -21,6 +24,19 @@ pub fn count_tokens(name: &str, text: &str) -> Result<usize> {
         }),
         Kind::Decoder => with_decoder(name, |decoder, _| decoder.count_tokens(text)),
     }
+}
+
+/// The vectors of `batch` by `encoder`, the model `name`.
+///
+/// # Errors
+/// Those of the model.
+pub fn embed(name: &str, encoder: &Encoder, batch: &[Tokens], pool: &Pool) -> Result<Vec<Vec<f32>>> {
+    let tokens = batch.iter().map(|text| text.ids.len()).sum();
+    let truncated = batch.iter().filter(|text| text.untruncated > text.ids.len()).count();
+    let run = Run::begin(name, batch.len(), tokens, truncated);
+    let vectors = encoder.embed(batch, pool, &mut check)?;
+    run.succeeded(0);
+    Ok(vectors)
 }
 
 /// Passed to every model run: lets a cancel, a timeout or a termination through.

@@ -8,7 +8,7 @@ use pgrx::spi::{SpiClient, SpiHeapTupleData};
 use super::chunk::integer;
 use super::plan::Plan;
 use crate::error::OrRaise;
-use crate::model::{check, with_encoder};
+use crate::model::{self, check, with_encoder};
 use crate::returned::vector_array_of;
 
 /// A row of a source.
@@ -73,7 +73,7 @@ pub fn embed(plan: &Plan, rows: &[Row]) -> Vec<Piece> {
             }
         }
         for (pieces, tokens) in pieces.chunks_mut(BATCH).zip(tokens.chunks(BATCH)) {
-            let vectors = encoder.embed(tokens, pool, &mut check)?;
+            let vectors = model::embed(&plan.model, encoder, tokens, pool)?;
             for (piece, vector) in pieces.iter_mut().zip(vectors) {
                 piece.vector = vector;
             }

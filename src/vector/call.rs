@@ -81,6 +81,13 @@ impl Returned for i32 {
     }
 }
 
+impl Returned for i64 {
+    #[inline]
+    fn into_result(self) -> Datum {
+        Datum::from(self)
+    }
+}
+
 impl Returned for bool {
     #[inline]
     fn into_result(self) -> Datum {
@@ -105,7 +112,7 @@ macro_rules! sql_functions {
             unsafe extern "C-unwind" fn call(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
                 // SAFETY: the SQL declares this symbol STRICT and with the argument types that the function reads.
                 let args = unsafe { $crate::vector::call::Args::new(fcinfo) };
-                $crate::vector::call::Returned::into_result($function(args))
+                $crate::vector::call::Returned::into_result(($function)(args))
             }
         };
     )*};

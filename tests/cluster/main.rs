@@ -13,6 +13,7 @@ mod security;
 mod sessions;
 mod source;
 mod standby;
+mod stats;
 
 use std::sync::OnceLock;
 

@@ -31,6 +31,47 @@ fn one_thread_computes_what_two_compute() -> Result<()> {
 }
 
 #[test]
+fn candle_computes_nearly_the_same() -> Result<()> {
+    let (database, mut client) = session("kernels")?;
+    // Short, since candle takes a tenth of a second a token.
+    let capital = "SELECT generate('Capital of France?', system => 'One word.', max_tokens => 1)";
+    let vector = "SELECT embed('two ways to compute')::text";
+    let (text, ours): (String, String) = (one(&mut client, capital)?, one(&mut client, vector)?);
+    client.batch_execute("SET pg_answer.kernels = candle")?;
+    ensure!(one::<String>(&mut client, capital)? == text);
+    let candle: String = one(&mut client, vector)?;
+    ensure!(candle != ours, "the same kernels");
+    let cosine = format!("SELECT '{candle}'::vector <=> '{ours}'");
+    ensure!(one::<f64>(&mut client, &cosine)? < 1e-3);
+    client.batch_execute("RESET pg_answer.kernels")?;
+    ensure!(one::<String>(&mut client, vector)? == ours);
+    client.batch_execute("CREATE ROLE kernels_user LOGIN")?;
+    let mut user = shared().client_as("kernels_user", &database)?;
+    ensure!(!one::<String>(&mut user, "SELECT embedding_model()")?.is_empty());
+    expect_code(&error_of(&mut user, "SET pg_answer.kernels = candle")?, "42501")
+}
+
+/// Of a prepared model a session holds little beside what all map.
+#[test]
+fn sessions_share_the_weights() -> Result<()> {
+    let (database, mut first) = session("memory")?;
+    let embed = "SELECT embed('whose are the weights?')::text";
+    let vector: String = one(&mut first, embed)?;
+    let mut second = shared().client(&database)?;
+    ensure!(one::<String>(&mut second, embed)? == vector);
+    let pid: i32 = one(&mut second, "SELECT pg_backend_pid()")?;
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let kilobytes = |name: &str| -> Result<u64> {
+        let line = smaps.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    };
+    let private = kilobytes("Private_Dirty:")? + kilobytes("Private_Clean:")?;
+    println!("{private} kB of a session's memory are its own");
+    ensure!(private < 15 << 10, "{private} kB");
+    Ok(())
+}
+
+#[test]
 fn parallel_workers_embed() -> Result<()> {
     let (_, mut client) = session("parallel")?;
     client.batch_execute(

@@ -11,7 +11,7 @@ use crate::meta::{LEVELS, META, Meta};
 use crate::page::{self, Kind};
 use crate::space::Row;
 use crate::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
-use crate::{Error, Metric, Result, RowId, Space};
+use crate::{Error, Key, Metric, Result, RowId, Space};
 
 /// Rows of a sample for each list.
 const SAMPLES_PER_LIST: usize = 40;
@@ -149,20 +149,22 @@ pub struct Builder<'a, S: PageStore> {
     squares: Vec<f32>,
     lists: Vec<OpenList>,
     batch: Vec<(RowId, Row)>,
+    /// Keys of the rows of the batch, one after the other.
+    keys: Vec<Key>,
     rows: u64,
 }
 
 impl<'a, S: PageStore> Builder<'a, S> {
-    /// Begins in an empty store. `seed` is that of the trainer.
+    /// Begins in an empty store. `seed` is that of the trainer; rows have `key_columns` keys.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn new(store: &'a S, trained: Trained, seed: u64) -> Result<Self> {
+    pub fn new(store: &'a S, trained: Trained, seed: u64, key_columns: usize) -> Result<Self> {
         let meta = store.append(&[0; PAYLOAD])?;
         if meta != META {
             return Err(Error::Store("the index is not empty".to_owned()));
         }
-        let layout = Layout::new(&trained.space);
+        let layout = Layout::new(&trained.space, key_columns);
         let squares = trained.centroids.squares();
         let open = |id| {
             let (mut page, mut codes) = (vec![0; PAYLOAD], vec![0; PAYLOAD]);
@@ -171,7 +173,8 @@ impl<'a, S: PageStore> Builder<'a, S> {
             OpenList { page, codes, rows: 0 }
         };
         let lists = (0..trained.centroids.len() as u32).map(open).collect();
-        Ok(Self { store, trained, layout, seed, squares, lists, batch: Vec::new(), rows: 0 })
+        let (batch, keys) = (Vec::new(), Vec::new());
+        Ok(Self { store, trained, layout, seed, squares, lists, batch, keys, rows: 0 })
     }
 
     /// Lists of the index.
@@ -179,11 +182,12 @@ impl<'a, S: PageStore> Builder<'a, S> {
         self.lists.len()
     }
 
-    /// Adds a row.
+    /// Adds a row with its keys.
     ///
     /// # Errors
     /// [`Error::Dimensions`], and those of the store.
-    pub fn add(&mut self, id: RowId, x: &[f32]) -> Result<()> {
+    pub fn add(&mut self, id: RowId, x: &[f32], keys: &[Key]) -> Result<()> {
+        self.keys.extend_from_slice(keys);
         self.batch.push((id, self.trained.space.row(x)?));
         if self.batch.len() < BATCH { Ok(()) } else { self.write_batch() }
     }
@@ -191,17 +195,19 @@ impl<'a, S: PageStore> Builder<'a, S> {
     fn write_batch(&mut self) -> Result<()> {
         self.store.check()?;
         let batch = std::mem::take(&mut self.batch);
+        let keys = std::mem::take(&mut self.keys);
         let rows: Vec<f32> = batch.iter().flat_map(|(_, row)| &row.y).copied().collect();
         let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
         kmeans::assign(&rows, &self.trained.centroids, &self.squares, &mut scratch, &mut nearest);
-        for ((id, row), (list, _)) in batch.iter().zip(&nearest) {
-            self.put(*list as usize, *id, row)?;
+        let columns = self.layout.key_columns;
+        for (i, ((id, row), (list, _))) in batch.iter().zip(&nearest).enumerate() {
+            self.put(*list as usize, *id, row, &keys[i * columns..][..columns])?;
         }
         self.rows += batch.len() as u64;
         Ok(())
     }
 
-    fn put(&mut self, list: usize, id: RowId, row: &Row) -> Result<()> {
+    fn put(&mut self, list: usize, id: RowId, row: &Row, keys: &[Key]) -> Result<()> {
         let entry = self.trained.space.encode(row, self.trained.centroids.get(list));
         let open = &mut self.lists[list];
         if page::count(&open.page) == self.layout.capacity {
@@ -216,7 +222,7 @@ impl<'a, S: PageStore> Builder<'a, S> {
         let place = i % self.layout.per_page;
         self.layout.put_record(&mut open.codes, place, &entry.record);
         page::set_count(&mut open.codes, place + 1);
-        self.layout.put_entry(&mut open.page, i, id, &entry);
+        self.layout.put_entry(&mut open.page, i, id, keys, &entry);
         page::set_count(&mut open.page, i + 1);
         open.rows += 1;
         Ok(())
@@ -250,6 +256,7 @@ impl<'a, S: PageStore> Builder<'a, S> {
             rows: self.rows,
             next_list: entries.len() as u32,
             probes: self.trained.probes,
+            key_columns: self.layout.key_columns as u32,
         };
         let mut change = self.store.change();
         let place = change.lock(META)?;

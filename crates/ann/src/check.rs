@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::directory;
 use crate::error::corrupt;
-use crate::list::{self, Layout, NO_ROW};
+use crate::list::{self, NO_ROW};
 use crate::meta::Meta;
 use crate::page::{self, Chain};
 use crate::store::{Block, NO_BLOCK, PageStore};
@@ -16,7 +16,7 @@ use crate::{Result, Space};
 /// # Errors
 /// [`crate::Error::Corrupt`] or [`crate::Error::Reused`] at the first thing that is wrong.
 pub fn check(store: &impl PageStore, meta: &Meta, space: &Space) -> Result<u64> {
-    let layout = Layout::new(space);
+    let layout = meta.layout(space);
     let mut lists = Vec::new();
     directory::walk(store, space, meta.directory, |list, _, _| lists.push(list))?;
     let (mut blocks, mut rows, mut ids) = (HashSet::new(), HashSet::new(), HashSet::new());

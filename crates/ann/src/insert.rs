@@ -3,11 +3,11 @@
 use crate::directory::{self, List};
 use crate::error::corrupt;
 use crate::list::{self, Layout, NO_ROW};
-use crate::meta::Meta;
+use crate::meta::{META, Meta};
 use crate::page::{self, Chain, Kind};
 use crate::space::Entry;
 use crate::store::{Block, Change, NO_BLOCK, PageStore};
-use crate::{Result, RowId, Space};
+use crate::{Key, Result, RowId, Space};
 
 /// What an insertion tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +20,27 @@ pub struct Inserted {
     pub lists: usize,
 }
 
+/// A row to be added.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRow<'a> {
+    /// Its id.
+    pub id: RowId,
+    /// Its vector.
+    pub vector: &'a [f32],
+    /// Its keys, one for each key column.
+    pub keys: &'a [Key],
+}
+
 /// Adds a row.
 ///
 /// # Errors
 /// [`crate::Error::Dimensions`], and those of the store.
-pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, id: RowId, x: &[f32]) -> Result<Inserted> {
-    let layout = Layout::new(space);
-    let row = space.row(x)?;
+pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, new: NewRow<'_>) -> Result<Inserted> {
+    let layout = meta.layout(space);
+    if new.keys.len() != layout.key_columns {
+        return corrupt(META, format!("{} key columns, not {}", layout.key_columns, new.keys.len()));
+    }
+    let row = space.row(new.vector)?;
     let mut retired = None;
     loop {
         store.check()?;
@@ -38,7 +52,7 @@ pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, id: RowId, x: 
         }
         let entry = space.encode(&row, &nearest.centroid);
         // `None`: the list was split meanwhile; the directory has its successors by now.
-        if let Some(rows) = insert_into(store, &layout, nearest.list, id, &entry)? {
+        if let Some(rows) = insert_into(store, &layout, nearest.list, new, &entry)? {
             return Ok(Inserted { list: nearest.list, rows, lists: nearest.lists });
         }
         retired = Some(nearest.list);
@@ -55,7 +69,7 @@ fn insert_into<S: PageStore>(
     store: &S,
     layout: &Layout,
     list: List,
-    id: RowId,
+    new: NewRow<'_>,
     entry: &Entry,
 ) -> Result<Option<u32>> {
     let mut change = store.change();
@@ -77,13 +91,13 @@ fn insert_into<S: PageStore>(
                     None => {
                         drop(change);
                         advance(store, layout, list, block)?;
-                        return insert_into(store, layout, list, id, entry);
+                        return insert_into(store, layout, list, new, entry);
                     }
                 }
             }
         },
     };
-    put(&mut change, layout, list, &room, id, entry)?;
+    put(&mut change, layout, list, &room, new, entry)?;
     let rows = list::rows(change.page(first)).saturating_add(1);
     list::set_rows(change.page_mut(first), rows);
     change.commit()?;
@@ -143,7 +157,7 @@ fn put(
     layout: &Layout,
     list: List,
     room: &Room,
-    id: RowId,
+    new: NewRow<'_>,
     entry: &Entry,
 ) -> Result<()> {
     let (page, place) = (room.entry / layout.per_page, room.entry % layout.per_page);
@@ -163,7 +177,7 @@ fn put(
     let records = page::count(change.page(codes)).max(place + 1);
     page::set_count(change.page_mut(codes), records);
     let page = change.page_mut(room.place);
-    layout.put_entry(page, room.entry, id, entry);
+    layout.put_entry(page, room.entry, new.id, new.keys, entry);
     if fresh {
         page::set_count(page, room.entry + 1);
     } else {

@@ -4,7 +4,8 @@
 //! time, and the row's id; a byte code on a page of its own tells the distance almost exactly, with a bound of its
 //! error. A search scores the codes of the nearest lists, refines the best, and returns rows in the order of a true
 //! lower bound of their distance; the caller, who has the vectors, puts them into the exact order. Searches go on
-//! for as long as they are asked, until every row has been returned once.
+//! for as long as they are asked, until every row has been returned once. Scalar keys lie beside the codes, so that a
+//! search with a filter passes over what does not match.
 //!
 //! Nothing here knows PostgreSQL. Pages come from a [`store::PageStore`] and are not trusted.
 
@@ -13,6 +14,7 @@ pub mod check;
 mod code;
 pub mod directory;
 pub mod error;
+pub mod filter;
 pub mod insert;
 pub mod kernels;
 pub mod kmeans;
@@ -27,6 +29,7 @@ pub mod store;
 pub mod vacuum;
 
 pub use error::{Error, Result};
+pub use filter::{Filter, Key};
 pub use space::{Metric, Space};
 
 /// What a row is called: PostgreSQL's block number and line pointer in the lower 48 bits.

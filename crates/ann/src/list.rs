@@ -8,7 +8,7 @@ use crate::kernels::{self, LANES};
 use crate::page::{self, HEADER, Kind, put, u16_at, u32_at};
 use crate::space::{Entry, Query};
 use crate::store::{Block, NO_BLOCK, PAYLOAD};
-use crate::{Result, RowId, Space};
+use crate::{Key, Result, RowId, Space};
 
 /// The id of no row: what a deleted entry holds.
 pub const NO_ROW: RowId = 0xffff_ffff_ffff;
@@ -19,6 +19,7 @@ const HOLES: usize = 24;
 const RETIRED: usize = 26;
 const BLOCKS: usize = 40;
 const ID_LEN: usize = 6;
+const KEY_LEN: usize = size_of::<Key>();
 
 /// Where things lie on the pages of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +28,12 @@ pub struct Layout {
     pub capacity: usize,
     /// Records of a page of codes.
     pub per_page: usize,
+    /// Key columns.
+    pub key_columns: usize,
     record: usize,
     code: usize,
     ids: usize,
+    keys: usize,
     adds: usize,
     scales: usize,
     codes: usize,
@@ -42,17 +46,19 @@ pub(crate) struct Scores {
 }
 
 impl Layout {
-    /// The layout of an index.
-    pub fn new(space: &Space) -> Self {
+    /// The layout of an index with so many key columns.
+    pub fn new(space: &Space, key_columns: usize) -> Self {
         let (record, code) = (code::record_len(space.width), space.bits / 8);
         let per_page = (PAYLOAD - HEADER) / record;
         let of = |capacity: usize| {
             let padded = capacity.next_multiple_of(LANES);
             let ids = BLOCKS + 4 * capacity.div_ceil(per_page);
-            let adds = ids + ID_LEN * capacity;
+            let keys = ids + ID_LEN * capacity;
+            let adds = keys + KEY_LEN * padded * key_columns;
             let scales = adds + 4 * padded;
             let codes = scales + 4 * padded;
-            let layout = Self { capacity, per_page, record, code, ids, adds, scales, codes };
+            let layout =
+                Self { capacity, per_page, key_columns, record, code, ids, keys, adds, scales, codes };
             (layout, codes + padded * code <= PAYLOAD)
         };
         let most = (1..=PAYLOAD / (code + 14)).rev().find(|n| of(*n).1).unwrap_or(1);
@@ -105,15 +111,27 @@ impl Layout {
         u64::from(u32_at(page, at)) | u64::from(u16_at(page, at + 4)) << 32
     }
 
+    /// Keys of one column, of all entries and a little beyond.
+    pub(crate) fn keys<'a>(&self, page: &'a [u8], column: usize) -> &'a [u8] {
+        debug_assert!(column < self.key_columns);
+        let len = KEY_LEN * self.capacity.next_multiple_of(LANES);
+        &page[self.keys + column * len..][..len]
+    }
+
     pub(crate) fn add(&self, page: &[u8], entry: usize) -> f32 {
         page::f32_at(page, self.adds + 4 * entry)
     }
 
     /// Writes the part of an entry that is on its list page.
-    pub(crate) fn put_entry(&self, page: &mut [u8], i: usize, row: RowId, entry: &Entry) {
+    pub(crate) fn put_entry(&self, page: &mut [u8], i: usize, row: RowId, keys: &[Key], entry: &Entry) {
+        debug_assert_eq!(keys.len(), self.key_columns);
         put(page, self.ids + ID_LEN * i, &row.to_le_bytes()[..ID_LEN]);
         put(page, self.adds + 4 * i, &entry.add.to_le_bytes());
         put(page, self.scales + 4 * i, &entry.scale.to_le_bytes());
+        let column = KEY_LEN * self.capacity.next_multiple_of(LANES);
+        for (j, key) in keys.iter().enumerate() {
+            put(page, self.keys + j * column + KEY_LEN * i, &key.to_le_bytes());
+        }
         let codes = self.codes + i / LANES * LANES * self.code;
         for (j, byte) in entry.bits.iter().enumerate() {
             page[codes + j * LANES + i % LANES] = *byte;

@@ -2,6 +2,8 @@
 
 use crate::code::{self, Record};
 use crate::error::corrupt;
+use crate::filter::MOST_KEYS;
+use crate::list::Layout;
 use crate::page::{self, HEADER, Kind, put, u32_at, u64_at};
 use crate::store::{Block, PageStore};
 use crate::{Metric, Result, Space};
@@ -11,6 +13,8 @@ pub const META: Block = 0;
 
 /// Recalls for which an index knows how many lists to visit.
 pub const LEVELS: [f64; 6] = [0.8, 0.9, 0.95, 0.97, 0.99, 0.995];
+
+const KEY_COLUMNS: usize = 56 + 4 * LEVELS.len();
 
 /// What the first page says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Meta {
     pub next_list: u32,
     /// Lists to visit for each of [`LEVELS`], measured by the build; 0 if it could not measure.
     pub probes: [u32; LEVELS.len()],
+    /// Key columns beside the vector.
+    pub key_columns: u32,
 }
 
 impl Meta {
@@ -49,6 +55,10 @@ impl Meta {
         let Some(metric) = Metric::from_number(page[HEADER]) else {
             return corrupt(META, format!("unknown distance {}", page[HEADER]));
         };
+        let key_columns = u32_at(page, KEY_COLUMNS);
+        if key_columns as usize > MOST_KEYS {
+            return corrupt(META, format!("{key_columns} key columns"));
+        }
         Ok(Self {
             metric,
             dims: u32_at(page, 20),
@@ -59,6 +69,7 @@ impl Meta {
             next_list: u32_at(page, 44),
             rows: u64_at(page, 48),
             probes: std::array::from_fn(|i| u32_at(page, 56 + 4 * i)),
+            key_columns,
         })
     }
 
@@ -76,6 +87,12 @@ impl Meta {
         for (i, probes) in self.probes.iter().enumerate() {
             put(page, 56 + 4 * i, &probes.to_le_bytes());
         }
+        put(page, KEY_COLUMNS, &self.key_columns.to_le_bytes());
+    }
+
+    /// Where things lie on its pages.
+    pub fn layout(&self, space: &Space) -> Layout {
+        Layout::new(space, self.key_columns as usize)
     }
 
     /// The coordinates of the index.

@@ -1,11 +1,11 @@
 //! Searching: score the nearest lists, refine the best entries, go on for as long as rows are asked for.
 
-use std::collections::HashSet;
-
 use crate::directory::{self, List};
+use crate::error::corrupt;
+use crate::filter::Filter;
 use crate::kernels::LANES;
 use crate::list::{Layout, NO_ROW};
-use crate::meta::Meta;
+use crate::meta::{META, Meta};
 use crate::page::{self, Chain};
 use crate::space::{ListBase, Query};
 use crate::store::{Block, NO_BLOCK, PageStore};
@@ -20,14 +20,12 @@ pub struct Effort {
     pub probes: Option<usize>,
 }
 
-/// Rows returned before the search is widened for the first time, and entries refined for them.
+/// Rows returned before the search is widened for the first time.
 const FIRST: usize = 16;
-/// Factor by which the rows and the entries refined grow each time.
-const GROWTH: usize = 4;
-/// Factor by which the lists visited grow.
-const WIDEN: usize = 2;
-/// Most entries refined at a time: they are kept in memory.
-const MOST_REFINED: usize = 1 << 18;
+/// Factor by which the rows grow each time, and the entries refined for them.
+const GROWTH: usize = 2;
+/// The lists that hold the nearest n rows grow with this power of n.
+const SPREAD: f64 = 0.5;
 
 /// A row, and a number that is not above its distance. NaN stands for a distance that is NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,8 +41,10 @@ pub struct Found {
 pub struct Work {
     /// Lists that there are.
     pub lists: usize,
-    /// Lists visited, each time they were.
+    /// Lists visited.
     pub visited: usize,
+    /// Entries that they held, and of these the ones that pass the filter.
+    pub seen: usize,
     /// Entries whose one-bit codes were scored.
     pub scored: usize,
     /// Entries whose byte codes were read.
@@ -53,14 +53,21 @@ pub struct Work {
     pub widened: usize,
 }
 
+/// A list page that was scored.
 #[derive(Clone, Copy)]
-struct Candidate {
-    estimate: f32,
+struct Scored {
+    block: Block,
     /// Place of its list in the order of visits.
     list: u32,
+    /// Its first score.
+    first: usize,
+}
+
+/// Where an entry is to be refined.
+struct Spot {
     row: RowId,
     block: Block,
-    place: u16,
+    place: usize,
     last: bool,
 }
 
@@ -68,53 +75,71 @@ struct Candidate {
 pub struct Search {
     query: Query,
     layout: Layout,
+    filter: Filter,
     /// The nearest first.
     lists: Vec<(List, ListBase)>,
+    /// Lists to visit for the first rows.
     probes: usize,
-    refine: usize,
+    /// Entries to refine for each row.
+    refine: f64,
+    /// Rows to return before the search is widened.
     quota: usize,
-    /// Rows returned so far.
-    returned: HashSet<RowId>,
-    /// Rows to return next, the last one first.
+    returned: usize,
+    pages: Vec<Scored>,
+    /// Estimated distances of the entries of `pages`, in groups of sixteen; NaN for what is not to be refined any more.
+    scores: Vec<f32>,
+    /// Scores that are not NaN.
+    left: usize,
+    /// Refined rows to return, the nearest last.
     ready: Vec<Found>,
-    finished: bool,
+    masks: Vec<u16>,
     work: Work,
 }
 
 impl Search {
-    /// Begins a search for the neighbours of a query.
+    /// Begins a search for the neighbours of a query among the rows that pass a filter.
     ///
     /// # Errors
-    /// [`crate::Error::Dimensions`], and those of the store.
+    /// [`crate::Error::Dimensions`], [`crate::Error::Corrupt`] if the index has not the key columns that the filter
+    /// names, and those of the store.
     pub fn new(
         store: &impl PageStore,
         meta: &Meta,
         space: &Space,
         x: &[f32],
         effort: Effort,
+        filter: Filter,
     ) -> Result<Self> {
+        let layout = meta.layout(space);
+        if filter.conditions.iter().any(|(column, _)| *column >= layout.key_columns) {
+            return corrupt(META, format!("it has {} key columns", layout.key_columns));
+        }
         let query = space.query(x)?;
         let mut lists = directory::distances(store, space, meta.directory, &query)?;
         lists.sort_unstable_by(|a, b| a.1.base.total_cmp(&b.1.base));
         let probes = effort.probes.unwrap_or_else(|| meta.probes_for(effort.recall, lists.len()));
         let refine = match effort.recall {
-            r if r > 0.98 => 16,
-            r if r > 0.93 => 6,
-            _ => 4,
+            r if r > 0.98 => 16.0,
+            r if r > 0.93 => 6.0,
+            _ => 4.0,
         };
         // The error of a one-bit estimate falls with the root of the bits.
-        let refine = ((FIRST * refine) as f64 * (384.0 / space.bits as f64).sqrt().max(1.0)) as usize;
+        let refine = refine * (384.0 / space.bits as f64).sqrt().max(1.0);
         let work = Work { lists: lists.len(), ..Work::default() };
         Ok(Self {
             query,
-            layout: Layout::new(space),
+            masks: vec![0; layout.capacity.div_ceil(LANES)],
+            layout,
+            filter,
             lists,
             probes,
             refine,
-            quota: FIRST,
-            returned: HashSet::new(),
+            quota: 0,
+            returned: 0,
+            pages: Vec::new(),
+            scores: Vec::new(),
+            left: 0,
             ready: Vec::new(),
-            finished: false,
             work,
         })
     }
@@ -126,113 +151,187 @@ impl Search {
 
     /// The next row; `None` when all rows have been returned.
     ///
-    /// Rows come in the order of their bounds within what has been visited; a row of a list that is visited later
-    /// comes later than its distance says.
+    /// Rows come in the order of their bounds within what has been refined; a row that is found when the search
+    /// widens comes later than its distance says.
     ///
     /// # Errors
     /// Those of the store.
     pub fn next(&mut self, store: &impl PageStore, space: &Space) -> Result<Option<Found>> {
-        while self.ready.is_empty() && !self.finished {
-            self.run(store, space)?;
+        loop {
+            let all = self.work.visited == self.lists.len() && self.left == 0;
+            if (self.returned < self.quota || all)
+                && let Some(found) = self.ready.pop()
+            {
+                self.returned += 1;
+                return Ok(Some(found));
+            }
+            if all {
+                return Ok(None);
+            }
+            self.widen(store, space)?;
         }
-        Ok(self.ready.pop())
     }
 
-    /// Fills `ready`, and makes the next run wider.
-    fn run(&mut self, store: &impl PageStore, space: &Space) -> Result<()> {
-        let probes = self.probes.min(self.lists.len());
-        let (mut candidates, cut) = self.score(store, probes)?;
-        candidates.sort_unstable_by_key(|candidate| (candidate.block, candidate.place));
-        let mut found = Vec::with_capacity(candidates.len());
-        for candidate in &candidates {
-            found.push(self.refine(store, space, candidate)?);
+    /// Visits more lists and refines more entries, for more rows.
+    fn widen(&mut self, store: &impl PageStore, space: &Space) -> Result<()> {
+        self.work.widened += usize::from(self.quota > 0);
+        self.quota = (self.quota.saturating_mul(GROWTH)).max(FIRST);
+        while self.work.visited < self.lists.len().min(self.lists_wanted()) {
+            self.visit(store)?;
         }
-        self.work.refined += candidates.len();
-        // The last one first; NaN is above all numbers for PostgreSQL, too.
-        found.sort_unstable_by(|a, b| b.bound.total_cmp(&a.bound));
-        let all = probes == self.lists.len() && !cut;
-        if all {
-            self.finished = true;
-            self.ready = found;
-            return Ok(());
-        }
-        // What is far down the list may have nearer rows before it that were not refined.
-        let keep = self.quota.saturating_sub(self.returned.len()).min(found.len());
-        self.ready = found.split_off(found.len() - keep);
-        self.returned.extend(self.ready.iter().map(|found| found.row));
-        self.work.widened += 1;
-        self.quota *= GROWTH;
-        self.refine = (self.refine * GROWTH).min(MOST_REFINED);
-        if self.refine == MOST_REFINED {
-            self.quota = self.returned.len() + MOST_REFINED / GROWTH;
-        }
-        self.probes = self.probes.saturating_mul(WIDEN);
+        let wanted = (self.refine * self.quota as f64) as usize;
+        let picked = self.pick(wanted.saturating_sub(self.work.refined).max(1));
+        self.work.refined += picked.len();
+        self.refine(store, space, &picked)?;
+        // NaN is above all numbers for PostgreSQL, too.
+        self.ready.sort_unstable_by(|a, b| b.bound.total_cmp(&a.bound));
         Ok(())
     }
 
-    /// The entries with the least estimates in the nearest lists, without those returned; and whether there are more.
-    fn score(&mut self, store: &impl PageStore, probes: usize) -> Result<(Vec<Candidate>, bool)> {
-        let (layout, refine) = (self.layout, self.refine);
-        let mut candidates: Vec<Candidate> = Vec::with_capacity(2 * refine.min(4096));
-        let mut threshold = f32::INFINITY;
-        let mut cut = false;
-        for (order, (list, base)) in self.lists[..probes].iter().enumerate() {
-            self.work.visited += 1;
-            let (mut block, mut chain) = (list.first, Chain::default());
-            while block != NO_BLOCK {
-                chain.step(block)?;
-                store.check()?;
-                block = store.read(block, |page| {
-                    layout.expect(page, block, list.id)?;
-                    let count = page::count(page);
-                    self.work.scored += count;
-                    for group in 0..count.div_ceil(LANES) {
-                        let scores = layout.score(page, group, &self.query, base.base as f32);
-                        let entries = (count - group * LANES).min(LANES);
-                        for (i, estimate) in scores.estimates[..entries].iter().enumerate() {
-                            // Holes have NaN.
-                            if *estimate <= threshold {
-                                let entry = group * LANES + i;
-                                let row = layout.row(page, entry);
-                                if row != NO_ROW && !self.returned.contains(&row) {
-                                    let (block, place) = layout.location(page, entry);
-                                    let last = layout.add(page, entry) == f32::MAX;
-                                    let (list, place) = (order as u32, place as u16);
-                                    let estimate = *estimate;
-                                    candidates.push(Candidate { estimate, list, row, block, place, last });
-                                }
-                            }
-                        }
-                        if candidates.len() >= 2 * refine {
-                            threshold = keep_least(&mut candidates, refine);
-                            cut = true;
-                        }
-                    }
-                    Ok(page::next(page))
-                })?;
-            }
+    /// Lists to visit for the present quota. Of rows that pass a filter the nearest are as far away as so many more of
+    /// all rows.
+    fn lists_wanted(&self) -> usize {
+        let mut rows = self.quota as f64 / FIRST as f64;
+        if !self.filter.is_empty() {
+            rows *= (self.work.seen + 1) as f64 / (self.work.scored + 1) as f64;
         }
-        if candidates.len() > refine {
-            keep_least(&mut candidates, refine);
-            cut = true;
-        }
-        Ok((candidates, cut))
+        (self.probes as f64 * rows.powf(SPREAD)).ceil() as usize
     }
 
-    fn refine(&self, store: &impl PageStore, space: &Space, candidate: &Candidate) -> Result<Found> {
-        let (list, base) = self.lists[candidate.list as usize];
-        let bound = store.read(candidate.block, |page| {
-            self.layout.expect_codes(page, candidate.block, list.id)?;
-            let record = self.layout.record(page, usize::from(candidate.place));
-            Ok(space.lower_bound(&self.query, base, candidate.last, record))
-        })?;
-        Ok(Found { row: candidate.row, bound })
+    /// Scores the entries of the next list.
+    fn visit(&mut self, store: &impl PageStore) -> Result<()> {
+        let order = self.work.visited;
+        let (list, base) = self.lists[order];
+        self.work.visited += 1;
+        let (mut block, mut chain) = (list.first, Chain::default());
+        while block != NO_BLOCK {
+            chain.step(block)?;
+            store.check()?;
+            let first = self.scores.len();
+            block = store.read(block, |page| {
+                self.layout.expect(page, block, list.id)?;
+                let before = self.left;
+                self.score(page, base.base as f32);
+                if self.left > before {
+                    self.pages.push(Scored { block, list: order as u32, first });
+                } else {
+                    self.scores.truncate(first);
+                }
+                Ok(page::next(page))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Appends the scores of a list page.
+    fn score(&mut self, page: &[u8], base: f32) {
+        let count = page::count(page);
+        let groups = count.div_ceil(LANES);
+        let masks = &mut self.masks[..groups];
+        self.filter.masks(&self.layout, page, masks);
+        self.work.seen += count;
+        if let (Some(last), 1..) = (masks.last_mut(), count % LANES) {
+            *last &= (1 << (count % LANES)) - 1;
+        }
+        for (group, mask) in masks.iter().enumerate() {
+            if *mask == 0 {
+                self.scores.extend([f32::NAN; LANES]);
+                continue;
+            }
+            let mut scores = self.layout.score(page, group, &self.query, base).estimates;
+            for (i, score) in scores.iter_mut().enumerate() {
+                if mask >> i & 1 == 0 {
+                    *score = f32::NAN;
+                } else if score.is_nan() && !self.layout.add(page, group * LANES + i).is_nan() {
+                    // Beyond single precision, but no hole.
+                    *score = f32::MAX;
+                }
+            }
+            let valid = scores.iter().map(|score| usize::from(!score.is_nan())).sum::<usize>();
+            self.work.scored += valid;
+            self.left += valid;
+            self.scores.extend(scores);
+        }
+    }
+
+    /// Takes about the `n` entries with the least scores; their places in `scores`, ascending.
+    fn pick(&mut self, n: usize) -> Vec<u32> {
+        let most = 2 * n.min(self.left);
+        let mut least: Vec<(f32, u32)> = Vec::with_capacity(most + LANES);
+        let mut threshold = f32::INFINITY;
+        for (group, scores) in self.scores.as_chunks::<LANES>().0.iter().enumerate() {
+            if scores.iter().map(|score| u32::from(*score <= threshold)).sum::<u32>() == 0 {
+                continue;
+            }
+            for (i, score) in scores.iter().enumerate() {
+                if *score <= threshold {
+                    least.push((*score, (group * LANES + i) as u32));
+                }
+            }
+            if least.len() > most {
+                threshold = keep_least(&mut least, n);
+            }
+        }
+        if least.len() > n {
+            keep_least(&mut least, n);
+        }
+        let mut places: Vec<u32> = least.into_iter().map(|(_, place)| place).collect();
+        places.sort_unstable();
+        for place in &places {
+            self.scores[*place as usize] = f32::NAN;
+        }
+        self.left -= places.len();
+        places
+    }
+
+    /// Adds the rows at some places in `scores` to those that are ready.
+    fn refine(&mut self, store: &impl PageStore, space: &Space, places: &[u32]) -> Result<()> {
+        let (mut rest, mut spots) = (places, Vec::new());
+        while let Some(first) = rest.first() {
+            let at = self.pages.partition_point(|page| page.first <= *first as usize) - 1;
+            let scored = self.pages[at];
+            let end = self.pages.get(at + 1).map_or(usize::MAX, |next| next.first);
+            let here;
+            (here, rest) = rest.split_at(rest.partition_point(|place| (*place as usize) < end));
+            let (list, base) = self.lists[scored.list as usize];
+            store.read(scored.block, |page| {
+                self.layout.expect(page, scored.block, list.id)?;
+                for entry in here.iter().map(|place| *place as usize - scored.first) {
+                    let row = self.layout.row(page, entry);
+                    // It may have been removed since.
+                    if row != NO_ROW {
+                        let (block, place) = self.layout.location(page, entry);
+                        spots.push(Spot {
+                            row,
+                            block,
+                            place,
+                            last: self.layout.add(page, entry) == f32::MAX,
+                        });
+                    }
+                }
+                Ok(())
+            })?;
+            for spots in spots.chunk_by(|a, b| a.block == b.block) {
+                store.check()?;
+                store.read(spots[0].block, |page| {
+                    self.layout.expect_codes(page, spots[0].block, list.id)?;
+                    self.ready.extend(spots.iter().map(|spot| {
+                        let record = self.layout.record(page, spot.place);
+                        let bound = space.lower_bound(&self.query, base, spot.last, record);
+                        Found { row: spot.row, bound }
+                    }));
+                    Ok(())
+                })?;
+            }
+            spots.clear();
+        }
+        Ok(())
     }
 }
 
-/// Keeps the `n` candidates with the least estimates, and returns the largest estimate among them.
-fn keep_least(candidates: &mut Vec<Candidate>, n: usize) -> f32 {
-    candidates.select_nth_unstable_by(n - 1, |a, b| a.estimate.total_cmp(&b.estimate));
-    candidates.truncate(n);
-    candidates[n - 1].estimate
+/// Keeps the `n` least, and returns the largest of them.
+fn keep_least(scores: &mut Vec<(f32, u32)>, n: usize) -> f32 {
+    scores.select_nth_unstable_by(n - 1, |a, b| a.0.total_cmp(&b.0));
+    scores.truncate(n);
+    scores[n - 1].0
 }

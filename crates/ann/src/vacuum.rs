@@ -26,7 +26,7 @@ pub fn remove(
     space: &Space,
     mut is_dead: impl FnMut(RowId) -> bool,
 ) -> Result<Removed> {
-    let layout = Layout::new(space);
+    let layout = meta.layout(space);
     let mut lists = Vec::new();
     directory::walk(store, space, meta.directory, |list, _, _| lists.push(list))?;
     let mut total = Removed::default();
@@ -113,7 +113,7 @@ pub struct Sizes {
 /// # Errors
 /// Those of the store.
 pub fn sizes(store: &impl PageStore, meta: &Meta, space: &Space) -> Result<Sizes> {
-    let layout = Layout::new(space);
+    let layout = meta.layout(space);
     let mut lists = Vec::new();
     directory::walk(store, space, meta.directory, |list, _, _| lists.push(list))?;
     let mut sizes = Sizes { lists: lists.len() as u64, ..Sizes::default() };

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{Index, Numbers, clustered, distance, recall};
+use common::{Index, Numbers, clustered, distance, recall, take_nearest};
 use pg_answer_ann::check::check;
-use pg_answer_ann::insert::insert;
+use pg_answer_ann::filter::{Filter, NULL_KEY, Test};
+use pg_answer_ann::insert::{NewRow, insert};
 use pg_answer_ann::vacuum::{remove, sizes};
 use pg_answer_ann::{Error, Metric};
 use proptest::prelude::*;
@@ -97,7 +98,7 @@ fn an_index_of_nothing_grows() {
         let index = Index::build(metric, &[], 48, 1);
         assert!(all_rows(&index, &rows[0]).is_empty());
         for (id, row) in rows.iter().enumerate() {
-            insert(&index.store, &index.meta, &index.space, id as u64, row).unwrap();
+            index.insert(id as u64, row).unwrap();
         }
         assert!(all_rows(&index, &rows[0]).into_iter().eq(0..3000));
         let recall = recall(&index, &rows, &clustered(20, 48, 10, 9), None, 10);
@@ -116,7 +117,7 @@ fn deleted_entries_are_used_again() {
         assert_eq!((removed.kept, removed.removed), (2000, 2000));
         assert_eq!(all_rows(&index, &rows[0]).len(), 2000);
         for (id, row) in rows.iter().enumerate().filter(|(id, _)| dead(*id as u64)) {
-            insert(&index.store, &index.meta, &index.space, id as u64, row).unwrap();
+            index.insert(id as u64, row).unwrap();
         }
         assert!(all_rows(&index, &rows[0]).into_iter().eq(0..4000));
     }
@@ -124,6 +125,60 @@ fn deleted_entries_are_used_again() {
     assert!(index.store.len() <= pages + pages / 5, "{} pages, {pages} before", index.store.len());
     assert_eq!(sizes(&index.store, &index.meta, &index.space).unwrap().rows, 4000);
     assert_eq!(check(&index.store, &index.meta, &index.space), Ok(4000));
+}
+
+/// Keys of the tests: a number below ten, NULL for each seventh; and the row's own number.
+fn keys_of(id: u64) -> Vec<i64> {
+    vec![if id.is_multiple_of(7) { NULL_KEY } else { id as i64 % 10 }, id as i64]
+}
+
+#[test]
+fn a_filter_finds_all_that_passes_and_nothing_else() {
+    let rows = clustered(3000, 40, 20, 4);
+    let index = Index::build_with_keys(Metric::L2, &rows[..2000], 40, 9, 2, keys_of);
+    for (id, row) in rows.iter().enumerate().skip(2000) {
+        index.insert_with_keys(id as u64, row, &keys_of(id as u64)).unwrap();
+    }
+    assert!(matches!(index.insert(1, &rows[0]), Err(Error::Corrupt { .. })));
+    remove(&index.store, &index.meta, &index.space, |row| row % 11 == 3).unwrap();
+    type Passes = fn(&[i64]) -> bool;
+    let cases: [(Vec<(usize, Test)>, Passes); 7] = [
+        (vec![(0, Test::Within(3, 3))], |k| k[0] == 3),
+        (vec![(0, Test::Within(2, 5)), (1, Test::Within(100, 2500))], |k| {
+            (2..=5).contains(&k[0]) && (100..=2500).contains(&k[1])
+        }),
+        (vec![(0, Test::Within(NULL_KEY, NULL_KEY))], |k| k[0] == NULL_KEY),
+        (vec![(0, Test::OneOf(vec![1, 4, 9])), (1, Test::Within(i64::MIN, 1500))], |k| {
+            [1, 4, 9].contains(&k[0]) && k[1] <= 1500
+        }),
+        (vec![(1, Test::OneOf(vec![77]))], |k| k[1] == 77),
+        (vec![(0, Test::OneOf(Vec::new()))], |_| false),
+        (vec![(0, Test::Within(5, 4))], |_| false),
+    ];
+    for (conditions, passes) in cases {
+        let mut want: Vec<u64> = (0..3000).filter(|id| id % 11 != 3 && passes(&keys_of(*id))).collect();
+        let filter = Filter { conditions };
+        let query = &rows[5];
+        let mut search = index.filtered(query, Some(1), filter.clone());
+        let mut found: Vec<u64> =
+            std::iter::from_fn(|| search.next(&index.store, &index.space).unwrap()).map(|f| f.row).collect();
+        found.sort_unstable();
+        assert!(found == want, "{filter:?}: {} rows, not {}", found.len(), want.len());
+        // Without help the nearest are found: of few rows there is less to miss.
+        want.sort_by(|a, b| {
+            let to = |id: &u64| distance(Metric::L2, query, &rows[*id as usize]);
+            to(a).total_cmp(&to(b))
+        });
+        want.truncate(10);
+        let found = take_nearest(&index, index.filtered(query, None, filter.clone()), &rows, query, 10);
+        let hits = found.iter().filter(|row| want.contains(row)).count();
+        assert!(hits * 10 >= want.len() * 9, "{filter:?}: {hits} of {}", want.len());
+    }
+    let beyond = Filter { conditions: vec![(2, Test::Within(0, 0))] };
+    let effort = pg_answer_ann::search::Effort { recall: 0.9, probes: None };
+    let search =
+        pg_answer_ann::search::Search::new(&index.store, &index.meta, &index.space, &rows[0], effort, beyond);
+    assert!(matches!(search.err(), Some(Error::Corrupt { .. })));
 }
 
 /// A failure between two changes loses no row and invents none.
@@ -135,7 +190,7 @@ fn a_failure_leaves_a_whole_index() {
         index.store.fail_after(Some(fail_after));
         let mut inserted: Vec<u64> = (0..300).collect();
         for (id, row) in rows.iter().enumerate().skip(300) {
-            match insert(&index.store, &index.meta, &index.space, id as u64, row) {
+            match index.insert(id as u64, row) {
                 Ok(_) => inserted.push(id as u64),
                 Err(error) => assert!(matches!(error, Error::Store(_)), "{error}"),
             }
@@ -185,10 +240,16 @@ fn damaged_pages_are_errors() {
             let space = meta.space(&index.store)?;
             let effort = pg_answer_ann::search::Effort { recall: 0.95, probes: Some(1) };
             if meta.dims == 64 {
-                let mut search =
-                    pg_answer_ann::search::Search::new(&index.store, &meta, &space, &rows[0], effort)?;
+                let mut search = pg_answer_ann::search::Search::new(
+                    &index.store,
+                    &meta,
+                    &space,
+                    &rows[0],
+                    effort,
+                    Filter::default(),
+                )?;
                 while search.next(&index.store, &space)?.is_some() {}
-                insert(&index.store, &meta, &space, 5, &rows[500])?;
+                insert(&index.store, &meta, &space, NewRow { id: 5, vector: &rows[500], keys: &[] })?;
             }
             remove(&index.store, &meta, &space, |row| row % 3 == 0)?;
             check(&index.store, &meta, &space)?;
@@ -210,7 +271,7 @@ proptest! {
         let mut present: std::collections::BTreeSet<u64> = (0..50).collect();
         for (add, id) in steps {
             if add && present.insert(id) {
-                insert(&index.store, &index.meta, &index.space, id, &rows[id as usize]).unwrap();
+                index.insert(id, &rows[id as usize]).unwrap();
             } else if !add {
                 let range = id..id + 20;
                 remove(&index.store, &index.meta, &index.space, |row| range.contains(&row)).unwrap();

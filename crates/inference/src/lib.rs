@@ -21,15 +21,27 @@ use prepared::Image;
 /// Asked between pieces of work whether to go on. It may return an error or unwind.
 pub type Check<'a> = &'a mut dyn FnMut() -> Result<()>;
 
-/// Writes the prepared file of `model`, in place of an older one.
+/// Which arithmetic runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kernels {
+    /// The kernels of this crate.
+    #[default]
+    Auto,
+    /// Those of candle: slow, and the reference of the others.
+    Candle,
+}
+
+/// Writes the prepared file of `model`, in place of older ones.
 ///
 /// # Errors
 /// What loading the model says; [`pg_answer_models::Error::Io`] when the file cannot be written; what `check` says.
 pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Arc<Image>> {
-    match model.card.kind {
+    let image = match model.card.kind {
         Kind::Encoder => encoder::prepare(model, check),
         Kind::Decoder => decoder::prepare(model, pool, check),
-    }
+    }?;
+    prepared::remove_others(model, &image)?;
+    Ok(image)
 }
 
 /// The prepared file that [`prepare`] would write, when it is there already.

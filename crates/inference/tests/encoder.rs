@@ -75,7 +75,7 @@ fn kernels_are_near_the_reference_whatever_the_batch_and_the_threads() {
 
 #[test]
 fn a_prepared_model_computes_the_same() {
-    let tiny = TinyModel::new();
+    let mut tiny = TinyModel::new();
     let model = tiny.open();
     let loaded = load(&tiny).unwrap();
     assert!(prepared(&model).unwrap().is_none());
@@ -83,12 +83,17 @@ fn a_prepared_model_computes_the_same() {
     let image = prepared(&model).unwrap().unwrap();
     image.verify(&mut || Ok(())).unwrap();
     assert_eq!(image.private_memory(), 0);
-    let mapped = load(&tiny).unwrap();
-    let tokens = [loaded.tokenize("a vector database", Role::Plain).unwrap()];
-    assert_eq!(embed(&loaded, &tokens, 1), embed(&mapped, &tokens, 1));
     let stopped = prepare(&model, &mut || Err(Error::Interrupted));
     assert!(matches!(stopped, Err(Error::Interrupted)));
     assert!(prepared(&model).unwrap().is_some());
+    // Its vocabulary is mapped too.
+    tiny.set("tokenizer.json", b"not read");
+    let mapped = load(&tiny).unwrap();
+    for case in read_reference() {
+        assert_eq!(mapped.tokenize(&case.text, Role::Plain).unwrap().ids, case.input_ids);
+    }
+    let tokens = [loaded.tokenize("a vector database", Role::Plain).unwrap()];
+    assert_eq!(embed(&loaded, &tokens, 1), embed(&mapped, &tokens, 1));
 }
 
 #[test]

@@ -67,6 +67,18 @@ fn token_ids_and_counts_are_equal() {
     }
 }
 
+/// The vocabulary of the image against the tokenizers library, where texts are glued together.
+#[test]
+fn token_ids_are_those_of_the_library() {
+    let [mapped, library] = [Kernels::Auto, Kernels::Candle].map(encoder_for);
+    let cases = cases();
+    for pair in cases.windows(2) {
+        let text = format!("{}{}", pair[0].0.text, pair[1].0.text);
+        let [got, want] = [&mapped, &library].map(|encoder| encoder.tokenize(&text, Role::Plain).unwrap());
+        assert_eq!(got, want, "{text:?}");
+    }
+}
+
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()

@@ -68,3 +68,16 @@ pub(super) fn score(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
         }
     }
 }
+
+#[inline(always)]
+pub(super) fn within(keys: &[u8], least: i64, most: i64, masks: &mut [u16]) {
+    let width = most.wrapping_sub(least) as u64;
+    for (mask, keys) in masks.iter_mut().zip(keys.as_chunks::<{ 8 * LANES }>().0) {
+        let mut bits = 0;
+        for (i, key) in keys.as_chunks::<8>().0.iter().enumerate() {
+            let away = i64::from_le_bytes(*key).wrapping_sub(least) as u64;
+            bits |= u16::from(away <= width) << i;
+        }
+        *mask &= bits;
+    }
+}

@@ -31,6 +31,7 @@ pub struct KernelSet {
     dot_bytes: unsafe fn(&[f32], &[i8]) -> f32,
     dot_nibbles: unsafe fn(&[f32], &[u8]) -> f32,
     score: unsafe fn(&[u8], Tables<'_>, &mut [u32; LANES]),
+    within: unsafe fn(&[u8], i64, i64, &mut [u16]),
 }
 
 static PORTABLE: KernelSet = KernelSet {
@@ -39,6 +40,7 @@ static PORTABLE: KernelSet = KernelSet {
     dot_bytes: generic::dot_bytes,
     dot_nibbles: generic::dot_nibbles,
     score: generic::score,
+    within: generic::within,
 };
 
 impl KernelSet {
@@ -89,6 +91,12 @@ impl KernelSet {
         // SAFETY: as above.
         unsafe { (self.score)(codes, tables, sums) }
     }
+
+    /// See [`within`].
+    pub fn within(&'static self, keys: &[u8], least: i64, most: i64, masks: &mut [u16]) {
+        // SAFETY: as above.
+        unsafe { (self.within)(keys, least, most, masks) }
+    }
 }
 
 /// Most bytes of a one-bit code: more would overflow the 16-bit sums of the kernels.
@@ -124,6 +132,13 @@ pub fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
 #[inline]
 pub fn score(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
     best().score(codes, tables, sums);
+}
+
+/// Of each group of 16 little-endian numbers clears the bits of those that are not from `least` to `most`, which are
+/// in this order.
+#[inline]
+pub fn within(keys: &[u8], least: i64, most: i64, masks: &mut [u16]) {
+    best().within(keys, least, most, masks);
 }
 
 #[cfg(test)]
@@ -172,6 +187,18 @@ mod tests {
                             .sum();
                         assert_eq!(sum, want, "{} {width} code {i}", set.name);
                     }
+                }
+            }
+            let numbers: Vec<i64> =
+                (0..64).map(|i| [i64::MIN, i64::MAX, 0, i - 30][i as usize % 4]).collect();
+            let keys: Vec<u8> = numbers.iter().flat_map(|key| key.to_le_bytes()).collect();
+            for (least, most) in [(0, 0), (i64::MIN, -1), (-5, i64::MAX), (i64::MIN, i64::MAX)] {
+                let mut masks = [u16::MAX, u16::MAX, 0, 0x00ff];
+                set.within(&keys, least, most, &mut masks);
+                for (i, key) in numbers.iter().enumerate() {
+                    let asked = [u16::MAX, u16::MAX, 0, 0x00ff][i / 16] >> (i % 16) & 1 == 1;
+                    let want = asked && (least..=most).contains(key);
+                    assert_eq!(masks[i / 16] >> (i % 16) & 1 == 1, want, "{} {i}", set.name);
                 }
             }
             let mut x = vec![0.0; 256];

@@ -24,6 +24,11 @@ macro_rules! compiled_for {
             pub(super) unsafe fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
                 generic::dot_nibbles(q, code)
             }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn within(keys: &[u8], least: i64, most: i64, masks: &mut [u16]) {
+                generic::within(keys, least, most, masks)
+            }
         }
     };
 }
@@ -37,6 +42,7 @@ pub(super) static AVX2: KernelSet = KernelSet {
     dot_bytes: avx2::dot_bytes,
     dot_nibbles: avx2::dot_nibbles,
     score: score_avx2,
+    within: avx2::within,
 };
 
 pub(super) static AVX512: KernelSet = KernelSet {
@@ -45,6 +51,7 @@ pub(super) static AVX512: KernelSet = KernelSet {
     dot_bytes: avx512::dot_bytes,
     dot_nibbles: avx512::dot_nibbles,
     score: score_avx512,
+    within: avx512::within,
 };
 
 // Both kernels look up 16 bytes a 128-bit lane with one shuffle and add pairs of bytes as 16-bit numbers. `all` sums

@@ -1,10 +1,12 @@
 //! Data and helpers of the tests.
 
 use pg_answer_ann::build::{Builder, Plan, Trainer};
+use pg_answer_ann::filter::Filter;
+use pg_answer_ann::insert::{NewRow, insert};
 use pg_answer_ann::memory::MemoryStore;
 use pg_answer_ann::meta::Meta;
 use pg_answer_ann::search::{Effort, Found, Search};
-use pg_answer_ann::{Metric, Space};
+use pg_answer_ann::{Key, Metric, Result, Space};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -67,14 +69,26 @@ pub struct Index {
 impl Index {
     /// Builds an index of `lists` lists; the ids of the rows count from 0.
     pub fn build(metric: Metric, rows: &[Vec<f32>], dims: usize, lists: usize) -> Self {
+        Self::build_with_keys(metric, rows, dims, lists, 0, |_| Vec::new())
+    }
+
+    /// The same with the keys that `keys_of` gives a row.
+    pub fn build_with_keys(
+        metric: Metric,
+        rows: &[Vec<f32>],
+        dims: usize,
+        lists: usize,
+        key_columns: usize,
+        keys_of: impl Fn(u64) -> Vec<Key>,
+    ) -> Self {
         let store = MemoryStore::default();
         let mut trainer = Trainer::new(metric, dims, 1).unwrap();
         rows.iter().take(lists * 100).for_each(|row| trainer.push(row).unwrap());
         let plan = Plan { lists, sample: rows.len() };
         let trained = trainer.train(plan, rows.len() as f64, || Ok(())).unwrap();
-        let mut builder = Builder::new(&store, trained, 1).unwrap();
+        let mut builder = Builder::new(&store, trained, 1, key_columns).unwrap();
         for (id, row) in rows.iter().enumerate() {
-            builder.add(id as u64, row).unwrap();
+            builder.add(id as u64, row, &keys_of(id as u64)).unwrap();
         }
         assert_eq!(builder.finish().unwrap(), rows.len() as u64);
         let meta = Meta::read(&store).unwrap();
@@ -82,10 +96,25 @@ impl Index {
         Self { store, meta, space }
     }
 
+    /// Adds a row without keys.
+    pub fn insert(&self, id: u64, vector: &[f32]) -> Result<()> {
+        self.insert_with_keys(id, vector, &[])
+    }
+
+    /// Adds a row.
+    pub fn insert_with_keys(&self, id: u64, vector: &[f32], keys: &[Key]) -> Result<()> {
+        insert(&self.store, &self.meta, &self.space, NewRow { id, vector, keys }).map(|_| ())
+    }
+
     /// A search that visits so many lists first.
     pub fn search(&self, query: &[f32], probes: Option<usize>) -> Search {
+        self.filtered(query, probes, Filter::default())
+    }
+
+    /// The same among the rows that pass a filter.
+    pub fn filtered(&self, query: &[f32], probes: Option<usize>, filter: Filter) -> Search {
         let effort = Effort { recall: 0.95, probes };
-        Search::new(&self.store, &self.meta, &self.space, query, effort).unwrap()
+        Search::new(&self.store, &self.meta, &self.space, query, effort, filter).unwrap()
     }
 
     /// The first `k` rows, or all.
@@ -98,7 +127,17 @@ impl Index {
 /// The `k` nearest rows as PostgreSQL's executor takes them from a search: it keeps rows until no later one can be
 /// nearer, and fails if a distance is below its bound.
 pub fn nearest(index: &Index, rows: &[Vec<f32>], query: &[f32], probes: Option<usize>, k: usize) -> Vec<u64> {
-    let mut search = index.search(query, probes);
+    take_nearest(index, index.search(query, probes), rows, query, k)
+}
+
+/// The same from a search that has begun.
+pub fn take_nearest(
+    index: &Index,
+    mut search: Search,
+    rows: &[Vec<f32>],
+    query: &[f32],
+    k: usize,
+) -> Vec<u64> {
     let mut queue: Vec<(f64, u64)> = Vec::new();
     let mut result = Vec::new();
     while result.len() < k {

@@ -1,6 +1,7 @@
 //! What a decoder has read: the tokens, and their keys and values.
 
 use super::cache::Cache;
+use super::oracle::Oracle;
 use super::qwen2::{CHUNK, Qwen2, Scratch};
 use crate::{Check, Error, Pool, Result};
 
@@ -9,12 +10,14 @@ pub struct Context {
     ids: Vec<u32>,
     cache: Cache,
     scratch: Scratch,
+    /// Reads in place of the model's own kernels.
+    oracle: Option<Oracle>,
 }
 
 impl Context {
     /// Nothing read yet.
-    pub fn new(model: &Qwen2) -> Self {
-        Self { ids: Vec::new(), cache: model.cache(), scratch: Scratch::default() }
+    pub fn new(model: &Qwen2, oracle: Option<Oracle>) -> Self {
+        Self { ids: Vec::new(), cache: model.cache(), scratch: Scratch::default(), oracle }
     }
 
     /// Forgets all but the first `length` tokens.
@@ -77,8 +80,11 @@ impl Context {
         let last = ids.len().saturating_sub(1) / CHUNK;
         for (i, chunk) in ids.chunks(CHUNK).enumerate() {
             let outputs = if i == last { outputs.min(chunk.len()) } else { 0 };
-            let both = (&mut self.cache, &mut self.scratch);
-            model.forward(both, chunk, self.ids.len(), outputs, pool, check)?;
+            let (position, Self { cache, scratch, oracle, .. }) = (self.ids.len(), &mut *self);
+            match oracle {
+                Some(oracle) => oracle.forward(chunk, position, outputs, &mut scratch.logits, pool, check)?,
+                None => model.forward((cache, scratch), chunk, position, outputs, pool, check)?,
+            }
             self.ids.extend_from_slice(chunk);
         }
         Ok(&self.scratch.logits)

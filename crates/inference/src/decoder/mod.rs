@@ -13,6 +13,7 @@ mod isa;
 mod lanes;
 mod layer;
 mod matrix;
+mod oracle;
 mod parallel;
 mod prepare;
 mod quantize;
@@ -28,12 +29,13 @@ pub use chat::{Message, Prompt};
 pub use prepare::{LAYOUT, prepare};
 
 use crate::prepared::{Image, Place};
-use crate::{Check, Error, Pool, Result};
+use crate::{Check, Error, Kernels, Pool, Result};
 use chat::Template;
 use context::Context;
 use draft::Drafter;
 use gguf::Gguf;
 use lanes::sum_exp;
+use oracle::Oracle;
 use pg_answer_models::InstalledModel;
 use prepare::Meta;
 use qwen2::Qwen2;
@@ -123,6 +125,20 @@ impl Decoder {
         }
     }
 
+    /// As [`Decoder::load`], to be run by `kernels`.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`]; [`Error::Internal`] when candle cannot read the file.
+    pub fn load_for(model: &InstalledModel, kernels: Kernels, pool: &Pool, check: Check<'_>) -> Result<Self> {
+        let mut decoder = Self::load(model, pool, check)?;
+        if kernels == Kernels::Candle {
+            // The image may be all that was read, and candle believes what a file says of its lengths.
+            Gguf::open(&model.weights()?)?;
+            decoder.context = Context::new(&decoder.model, Some(Oracle::load(model)?));
+        }
+        Ok(decoder)
+    }
+
     /// As [`Decoder::load`], from the open GGUF file of `model`.
     ///
     /// # Errors
@@ -139,7 +155,7 @@ impl Decoder {
         let template = template.map_err(|reason| image.damaged(reason))?;
         let tables = Tables::open(&image, model.shape.vocabulary)?;
         let tokenizer = Tokenizer::new(tables, meta.vocabulary)?;
-        let context = Context::new(&model);
+        let context = Context::new(&model, None);
         Ok(Self { model, tokenizer, template, context, image })
     }
 

@@ -5,10 +5,8 @@
 
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use pg_answer_models::InstalledModel;
 
 use super::config::{Activation, Bert as Config};
-use super::files::Files;
 use super::kernels::{
     COLUMNS, Head, Level, Line, Norm, Pairs, ROWS, Scratch, Wide, add_bias, attend, bias, for_blocks,
     gelu_bias, gelu_tanh_bias, multiply, normalize, relu_bias,
@@ -61,18 +59,15 @@ impl Batch {
 }
 
 impl Bert {
-    /// Opens the weights of `model`.
-    ///
-    /// # Errors
-    /// [`pg_answer_models::Error::Damaged`] when a tensor is missing or has not the configuration's shape.
-    pub fn open(model: &InstalledModel, files: &Files<'_>, config: &Config) -> Result<Self> {
-        Ok(Self {
+    /// The network of `config` with the weights in `packed`.
+    pub fn new(config: &Config, packed: Packed) -> Self {
+        Self {
             shape: Shape::new(config),
             activation: config.activation,
             epsilon: config.epsilon,
             level: Level::best(),
-            packed: Packed::open(model, files, config)?,
-        })
+            packed,
+        }
     }
 
     /// Most tokens of a text.

@@ -1,7 +1,8 @@
 //! Encoders: text into vectors.
 //!
 //! text → [`tokenizer`] → ids → [`bert`] → one row per token → [`pooling`] → vector. [`config`], [`files`] and
-//! [`weights`] read the model's files, [`packed`] prepares what [`bert`] runs on; [`generic`] is candle's way.
+//! [`weights`] read the model's files, [`packed`] prepares what [`bert`] and [`wordpiece`] run on; [`generic`] is
+//! candle's way.
 
 mod bert;
 mod config;
@@ -12,6 +13,8 @@ mod packed;
 mod pooling;
 mod tokenizer;
 mod weights;
+mod wordpiece;
+mod words;
 
 use std::sync::Arc;
 
@@ -21,8 +24,10 @@ use self::bert::{Batch, Bert};
 use self::config::Config;
 use self::files::Files;
 use self::generic::Generic;
+use self::packed::Packed;
 use self::tokenizer::Tokenizer;
 pub use self::tokenizer::Tokens;
+pub use crate::Kernels;
 use crate::prepared::{Image, Place};
 use crate::{Check, Error, Pool, Result};
 
@@ -38,16 +43,6 @@ pub enum Role {
     Query,
     /// What is found.
     Document,
-}
-
-/// Which arithmetic runs a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Kernels {
-    /// The kernels of this crate.
-    #[default]
-    Auto,
-    /// Those of candle: slow, in f32, and the reference of the others.
-    Candle,
 }
 
 /// An encoder in memory. It does not change, and threads may share it.
@@ -102,10 +97,14 @@ impl Encoder {
             return Err(files.unsupported("it is not an encoder".to_owned()));
         }
         let config = Config::read(&mut files)?;
-        let tokenizer = Tokenizer::read(&files)?;
-        let network = match kernels {
-            Kernels::Auto => Network::Bert(Bert::open(model, &files, &config.bert)?),
-            Kernels::Candle => Network::Generic(Generic::read(&files, &config.bert)?),
+        let (network, tokenizer) = match kernels {
+            Kernels::Auto => {
+                let (packed, tokenizer) = Packed::open(model, &files, &config.bert)?;
+                (Network::Bert(Bert::new(&config.bert, packed)), tokenizer)
+            }
+            Kernels::Candle => {
+                (Network::Generic(Generic::read(&files, &config.bert)?), Tokenizer::read(&files)?)
+            }
         };
         let dims = config.bert.hidden;
         if model.card.dims.is_some_and(|card| card != dims) {

@@ -2,7 +2,8 @@
 //!
 //! Dense layers are bfloat16 in panels of 32 outputs ([`kernels::product`](super::kernels)); every width is padded with
 //! zeros to a multiple of 32, and so is every attention head. Biases and normalisations stay f32. Word embeddings are
-//! f16: they are normalised right away, so what its three more bits keep is worth more than range.
+//! f16: they are normalised right away, so what its three more bits keep is worth more than range. The vocabulary of a
+//! WordPiece tokenizer lies beside them.
 
 use std::sync::Arc;
 
@@ -14,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::config::Bert as Config;
 use super::files::Files;
 use super::kernels::{COLUMNS, Pairs, Wide, narrow};
+use super::tokenizer::{Prepared, Tokenizer};
 use super::weights::Weights;
 use crate::prepared::{Image, Place, Plan, View};
 use crate::{Check, Result};
 
 /// Name and version of this layout.
-pub const LAYOUT: &str = "bert-1";
+pub const LAYOUT: &str = "bert-2";
 /// Smaller heads are padded to many times their size.
 const MIN_HEAD: usize = 8;
 
@@ -43,6 +45,8 @@ pub struct Shape {
 struct Meta {
     vocabulary: usize,
     positions: usize,
+    /// None when only the tokenizers library can do what the model's does.
+    tokenizer: Option<Prepared>,
 }
 
 /// A dense layer y = x·Wᵀ + b.
@@ -121,17 +125,18 @@ impl Shape {
 }
 
 impl Packed {
-    /// Maps the prepared file of `model`, or builds the same in memory when there is none.
+    /// Maps the prepared file of `model`, or builds the same in memory when there is none. With it comes its
+    /// tokenizer.
     ///
     /// # Errors
     /// [`pg_answer_models::Error::Damaged`], for the prepared file or the model's own.
-    pub fn open(model: &InstalledModel, files: &Files<'_>, config: &Config) -> Result<Self> {
+    pub fn open(model: &InstalledModel, files: &Files<'_>, config: &Config) -> Result<(Self, Tokenizer)> {
         let image = match Image::open(model, LAYOUT)? {
             Some(image) => image,
             None => build(model, files, config, Place::Memory, &mut || Ok(()))?,
         };
         let shape = Shape::new(config);
-        let Meta { vocabulary, positions } = image.meta()?;
+        let Meta { vocabulary, positions, tokenizer } = image.meta()?;
         if vocabulary == 0 || positions == 0 {
             return Err(image.damaged("it has no embeddings".to_owned()));
         }
@@ -158,13 +163,18 @@ impl Packed {
                 down_norm: norm(&format!("{i}.down.norm"))?,
             })
         };
-        Ok(Self {
+        let tokenizer = match tokenizer {
+            Some(prepared) => Tokenizer::open(&image, prepared)?,
+            None => Tokenizer::read(files)?,
+        };
+        let packed = Self {
             words: image.view("words", vocabulary.saturating_mul(shape.hidden))?,
             positions: image.view("positions", positions.saturating_mul(shape.hidden))?,
             norm: norm("norm")?,
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             image,
-        })
+        };
+        Ok((packed, tokenizer))
     }
 }
 
@@ -200,7 +210,8 @@ pub fn build(
     }
 
     let shape = Shape::new(config);
-    let meta = Meta { vocabulary: words.len() / h, positions: positions.len() / h };
+    let (tokenizer, table) = Tokenizer::read(files)?.prepare().unzip();
+    let meta = Meta { vocabulary: words.len() / h, positions: positions.len() / h, tokenizer };
     let meta = serde_json::to_value(&meta).map_err(|e| crate::Error::Internal(e.to_string()))?;
     let mut plan = Plan::new(model, LAYOUT, meta);
     plan.section::<u16>("words", words.len());
@@ -214,7 +225,14 @@ pub fn build(
         plan.section::<Wide>(format!("{name}.bias"), outputs);
     }
 
+    if let Some(table) = &table {
+        table.plan(&mut plan);
+    }
+
     let mut draft = plan.start(place)?;
+    if let Some(table) = &table {
+        table.fill(&mut draft)?;
+    }
     let bits: &mut [u16] = draft.fill("words")?;
     bits.reinterpret_cast_mut::<f16>().convert_from_f32_slice(&words);
     draft.fill("positions")?.copy_from_slice(&positions);

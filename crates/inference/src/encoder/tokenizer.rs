@@ -1,12 +1,16 @@
-//! Text into token ids.
+//! Text into token ids: by the vocabulary of a prepared image, or by the tokenizers library.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokenizers::{Encoding, Token};
 
 use super::config::parse;
 use super::files::Files;
+use super::wordpiece::{Rules, Table, WordPiece};
+use crate::prepared::Image;
 use crate::{Check, Error, Result};
 
 /// Vocabularies of 250,000 words take about 20 MB.
@@ -31,7 +35,19 @@ pub struct Tokens {
 
 /// A tokenizer without truncation and padding.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    pieces: Pieces,
+    frame: Frame,
+}
+
+/// What makes the ids of a text.
+enum Pieces {
+    Mapped(WordPiece),
+    Library(Box<tokenizers::Tokenizer>),
+}
+
+/// What stands around the ids of a text, and where the text may be cut.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Frame {
     /// Special tokens before a text's own.
     before: Vec<u32>,
     /// Special tokens after a text's own.
@@ -40,8 +56,32 @@ pub struct Tokenizer {
     divisible: bool,
 }
 
+/// What a prepared image says of its tokenizer beside the vocabulary.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Prepared {
+    frame: Frame,
+    rules: Rules,
+}
+
 impl Tokenizer {
-    /// Reads `tokenizer.json`. What it says about truncation and padding is ignored: the length that
+    /// The tokenizer of a prepared image.
+    ///
+    /// # Errors
+    /// [`pg_answer_models::Error::Damaged`] when the vocabulary is missing.
+    pub fn open(image: &Arc<Image>, prepared: Prepared) -> Result<Self> {
+        let Prepared { frame, rules } = prepared;
+        Ok(Self { pieces: Pieces::Mapped(WordPiece::open(image, rules)?), frame })
+    }
+
+    /// What a prepared image keeps of this tokenizer, so that [`Tokenizer::open`] gives the same ids; none when it is
+    /// none that can be prepared.
+    pub fn prepare(&self) -> Option<(Prepared, Table)> {
+        let Pieces::Library(library) = &self.pieces else { return None };
+        let table = Table::new(library)?;
+        Some((Prepared { frame: self.frame.clone(), rules: table.rules().clone() }, table))
+    }
+
+    /// Reads `tokenizer.json` with the library. What it says about truncation and padding is ignored: the length that
     /// sentence-transformers uses stands elsewhere, and no text is padded here.
     ///
     /// # Errors
@@ -63,13 +103,13 @@ impl Tokenizer {
             return Err(damaged("its post-processor does not keep a text in one piece".to_owned()));
         };
         let (before, after) = (before.to_vec(), after.to_vec());
-        let divisible = parts.is_divisible(&inner);
-        Ok(Self { inner, before, after, divisible })
+        let frame = Frame { before, after, divisible: parts.is_divisible(&inner) };
+        Ok(Self { pieces: Pieces::Library(Box::new(inner)), frame })
     }
 
     /// How many special tokens are put around a text.
     pub fn specials(&self) -> usize {
-        self.before.len() + self.after.len()
+        self.frame.before.len() + self.frame.after.len()
     }
 
     /// The ids of `text`, at most `limit` (no fewer than [`Tokenizer::specials`]) of them.
@@ -77,25 +117,31 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Internal`] when the tokenizer fails; what `check` says, which is asked between pieces.
     pub fn encode(&self, text: &str, limit: usize, check: Check<'_>) -> Result<Tokens> {
-        let room = limit.saturating_sub(self.specials());
-        let mut ids = self.before.clone();
-        let mut untruncated = self.specials();
+        let Frame { before, after, divisible } = &self.frame;
+        let last = limit.saturating_sub(after.len());
+        let mut ids = before.clone();
+        let mut untruncated = after.len();
         let mut rest = text;
         loop {
             check()?;
-            let (piece, next) = if self.divisible { split_piece(rest) } else { (rest, "") };
-            let encoding = caught(|| self.inner.encode_fast(piece, false));
-            let encoding = encoding.map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
-            let own = encoding.get_ids();
-            let free = (self.before.len() + room).saturating_sub(ids.len());
-            ids.extend_from_slice(&own[..own.len().min(free)]);
-            untruncated += own.len();
+            let (piece, next) = if *divisible { split_piece(rest) } else { (rest, "") };
+            match &self.pieces {
+                Pieces::Mapped(words) => words.encode(piece, &mut ids),
+                Pieces::Library(library) => {
+                    let encoding = caught(|| library.encode_fast(piece, false));
+                    let encoding = encoding.map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
+                    ids.extend_from_slice(encoding.get_ids());
+                }
+            }
+            untruncated += ids.len().saturating_sub(last);
+            ids.truncate(last);
             if next.is_empty() {
                 break;
             }
             rest = next;
         }
-        ids.extend_from_slice(&self.after);
+        untruncated += ids.len();
+        ids.extend_from_slice(after);
         Ok(Tokens { ids, untruncated })
     }
 }
@@ -195,15 +241,16 @@ mod tests {
         let parts: Parts = parse(&json).unwrap();
         parts.check().unwrap();
         let inner = tokenizers::Tokenizer::from_bytes(&json).unwrap();
-        let divisible = parts.is_divisible(&inner);
-        Tokenizer { inner, before: vec![2], after: vec![3], divisible }
+        let frame = Frame { before: vec![2], after: vec![3], divisible: parts.is_divisible(&inner) };
+        Tokenizer { pieces: Pieces::Library(Box::new(inner)), frame }
     }
 
     #[test]
     fn a_text_in_pieces_has_the_ids_of_the_whole() {
         let pieces = bert();
-        assert!(pieces.divisible);
-        let whole = Tokenizer { divisible: false, ..bert() };
+        assert!(pieces.frame.divisible);
+        let mut whole = bert();
+        whole.frame.divisible = false;
         let words = [
             "naïve",
             "[SEP]",

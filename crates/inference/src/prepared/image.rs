@@ -69,6 +69,11 @@ impl Image {
         Self { path, pages, shared, meta: header.meta, content: header.content, start, sections }
     }
 
+    /// The file; where there is none, the path it would have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Bytes of this process's own memory: nothing when the pages are a file's.
     pub fn private_memory(&self) -> usize {
         if self.shared { 0 } else { self.pages.len() }

@@ -39,11 +39,30 @@ pub fn path(model: &InstalledModel, layout: &str) -> PathBuf {
 /// # Errors
 /// As [`Image::open`], for each of them; [`pg_answer_models::Error::Io`] when the folder cannot be read.
 pub fn all(model: &InstalledModel) -> Result<Vec<Result<Arc<Image>>>> {
+    Ok(layouts(model)?.iter().filter_map(|layout| Image::open(model, layout).transpose()).collect())
+}
+
+/// Removes the prepared files of `model` in other layouts than `image` has: those of older versions, which nobody
+/// opens any more. Who has mapped one keeps it.
+///
+/// # Errors
+/// [`pg_answer_models::Error::Io`].
+pub fn remove_others(model: &InstalledModel, image: &Image) -> Result<()> {
+    let paths = layouts(model)?.into_iter().map(|layout| path(model, &layout));
+    for other in paths.filter(|path| path != image.path()) {
+        std::fs::remove_file(&other).map_err(|e| Error::io(&other, e))?;
+    }
+    Ok(())
+}
+
+/// The layouts of the prepared files of `model`, sorted.
+fn layouts(model: &InstalledModel) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(&model.dir).map_err(|e| Error::io(&model.dir, e))?;
-    let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
-    names.sort();
-    let layouts = names.iter().filter_map(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-    Ok(layouts.filter_map(|layout| Image::open(model, layout).transpose()).collect())
+    let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+    let layout = |name: String| Some(name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.to_owned());
+    let mut layouts: Vec<String> = names.filter_map(layout).collect();
+    layouts.sort();
+    Ok(layouts)
 }
 
 /// What a prepared file was made from: a SHA-256 over the hashes of all files that the model's card names.

@@ -66,7 +66,7 @@ fn memory_and_file_hold_the_same() {
     assert_eq!(all(&model).unwrap().len(), 1);
     std::fs::write(path(&model, "test-0"), b"old").unwrap();
     assert!(matches!(&all(&model).unwrap()[..], [Err(_), Ok(_)]));
-    std::fs::remove_file(path(&model, "test-0")).unwrap();
+    remove_others(&model, &opened).unwrap();
     let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["prepared-test-1.bin"]);
 }

@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn rounds_to_nearest_even_and_keeps_what_is_no_number() {
-        for x in [0.0, -0.0, 1.0, 1.003_906_3, 1.011_718_8, -3.14159, 1e30, f32::INFINITY, 1e-40] {
+        for x in [0.0, -0.0, 1.0, 1.003_906_3, 1.011_718_8, -3.3, 1e30, f32::INFINITY, 1e-40] {
             let (low, high) = widen(narrow(x, -x));
             assert_eq!(low, half::bf16::from_f32(x).to_f32(), "{x}");
             assert_eq!(high, half::bf16::from_f32(-x).to_f32(), "{x}");
