@@ -25,7 +25,7 @@ pub struct Activations {
     pub rows: Vec<f32>,
     /// Row-major codes, if they are read; row ≈ scale · code.
     pub codes: Vec<i8>,
-    /// A scale for each 32 values; those of a [`SPAN`](super::quantize::SPAN) are the same.
+    /// A scale for each [`SPAN`](super::quantize::SPAN) values.
     pub scales: Vec<f32>,
     /// Sums of the codes of each 16 values.
     pub sums16: Vec<i32>,

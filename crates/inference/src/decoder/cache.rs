@@ -148,6 +148,7 @@ impl Head {
 
     /// Keys and values as pairs: a key's are `[position / 16][element / 2]`, values' `[position / 2][element / 16]`.
     /// None in a cache of 32-bit floats.
+    #[cfg(target_arch = "x86_64")]
     pub fn pairs(&self) -> Option<[&[Pairs]; 2]> {
         match (&self.keys, &self.values) {
             (Cells::Half(keys), Cells::Half(values)) => Some([keys, values]),

@@ -6,6 +6,7 @@
 pub struct Isa {
     kind: Kind,
     /// AVX-512 BF16 as well.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     bf16: bool,
 }
 
@@ -67,6 +68,7 @@ impl Isa {
     }
 
     /// Whether it has products of bfloat16 numbers.
+    #[cfg(target_arch = "x86_64")]
     pub fn bf16(self) -> bool {
         self.bf16
     }

@@ -1,15 +1,15 @@
 //! Rounding activations to 8 bits.
 
-use super::isa::{Isa, Kind, dispatch};
+use super::isa::{Isa, dispatch};
 
 /// Values that share a scale.
-pub const SPAN: usize = 64;
+pub const SPAN: usize = 32;
 
 /// The codes of a row: x ≈ scale · code.
 pub struct Codes<'a> {
     /// A code for each value.
     pub codes: &'a mut [i8],
-    /// A scale for each 32 values; those of a [`SPAN`] are the same.
+    /// A scale for each [`SPAN`] values.
     pub scales: &'a mut [f32],
     /// Sums of the codes of each 16 values.
     pub sums16: &'a mut [i32],
@@ -19,10 +19,11 @@ pub struct Codes<'a> {
 
 /// Rounds `x`, which has a multiple of 32 values, to half a step. A NaN makes its scale NaN.
 pub fn quantize_row(isa: Isa, x: &[f32], mut out: Codes<'_>) {
-    let lengths = [out.codes.len(), out.scales.len() * 32, out.sums16.len() * 16, out.sums32.len() * 32];
-    assert!(x.len().is_multiple_of(32) && lengths == [x.len(); 4]);
+    let blocks = x.len() / 32;
+    assert!(x.len() == blocks * 32 && out.codes.len() == x.len() && out.scales.len() == blocks);
+    assert!(out.sums16.len() == 2 * blocks && out.sums32.len() == blocks);
     #[cfg(target_arch = "x86_64")]
-    if isa.kind() == Kind::Avx512 {
+    if isa.kind() == super::isa::Kind::Avx512 {
         // SAFETY: an `Isa` of this kind exists only where the processor has these instructions.
         unsafe { avx512::quantize(x, &mut out) };
         return;
@@ -52,7 +53,7 @@ fn quantize_body<const FMA: bool>(x: &[f32], out: &mut Codes<'_>) {
         for (code, x) in codes.iter_mut().zip(x) {
             *code = (x * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32 as i8;
         }
-        out.scales[span * SPAN / 32..][..x.len() / 32].fill(scale);
+        out.scales[span] = scale;
     }
     for (codes, sum) in out.codes.chunks_exact(16).zip(&mut *out.sums16) {
         *sum = codes.iter().map(|&code| i32::from(code)).sum();
@@ -67,7 +68,7 @@ mod avx512 {
     use std::arch::x86_64::{
         _mm_storeu_si128, _mm512_and_si512, _mm512_castps_si512, _mm512_cvtepi32_epi8, _mm512_cvtps_epi32,
         _mm512_loadu_ps, _mm512_max_epu32, _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_reduce_max_epu32,
-        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
+        _mm512_set1_epi32, _mm512_set1_ps,
     };
 
     use super::{Codes, SPAN, scale_of};
@@ -79,29 +80,22 @@ mod avx512 {
     #[target_feature(enable = "avx512f,avx512bw")]
     pub unsafe fn quantize(x: &[f32], out: &mut Codes<'_>) {
         let size = _mm512_set1_epi32(0x7FFF_FFFF);
-        for (span, x) in x.chunks(SPAN).enumerate() {
-            let x = x.as_chunks::<16>().0;
-            let mut top = _mm512_setzero_si512();
-            for x in x {
-                // SAFETY: sixteen floats.
-                let bits = _mm512_castps_si512(unsafe { _mm512_loadu_ps(x.as_ptr()) });
-                top = _mm512_max_epu32(top, _mm512_and_si512(bits, size));
-            }
-            let (scale, inverse) = scale_of(_mm512_reduce_max_epu32(top));
-            let first = span * SPAN;
-            for (i, x) in x.iter().enumerate() {
-                let codes = &mut out.codes[first + i * 16..][..16];
-                // SAFETY: sixteen floats become sixteen codes.
-                unsafe {
-                    let x = _mm512_mul_ps(_mm512_loadu_ps(x.as_ptr()), _mm512_set1_ps(inverse));
-                    let x = _mm512_cvtps_epi32(x);
-                    _mm_storeu_si128(codes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(x));
-                    out.sums16[first / 16 + i] = _mm512_reduce_add_epi32(x);
+        for (span, x) in x.as_chunks::<SPAN>().0.iter().enumerate() {
+            // SAFETY: 32 floats are two registers, their codes half of one.
+            unsafe {
+                let x = [0, 16].map(|at| _mm512_loadu_ps(x.as_ptr().add(at)));
+                let bits = x.map(|x| _mm512_and_si512(_mm512_castps_si512(x), size));
+                let (scale, inverse) = scale_of(_mm512_reduce_max_epu32(_mm512_max_epu32(bits[0], bits[1])));
+                let codes = x.map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(inverse))));
+                let sums = codes.map(|x| _mm512_reduce_add_epi32(x));
+                for (codes, out) in
+                    codes.into_iter().zip(out.codes[span * SPAN..][..SPAN].as_chunks_mut::<16>().0)
+                {
+                    _mm_storeu_si128(out.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(codes));
                 }
-            }
-            for block in first / 32..first / 32 + x.len() / 2 {
-                out.scales[block] = scale;
-                out.sums32[block] = out.sums16[2 * block] + out.sums16[2 * block + 1];
+                out.sums16[2 * span..][..2].copy_from_slice(&sums);
+                out.sums32[span] = sums[0] + sums[1];
+                out.scales[span] = scale;
             }
         }
     }

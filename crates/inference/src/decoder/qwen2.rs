@@ -17,7 +17,7 @@ use crate::prepared::{Image, View};
 use crate::{Check, Error, Pool, Result};
 
 /// Tokens that go through the layers together.
-pub const CHUNK: usize = 512;
+pub const CHUNK: usize = 256;
 enum Embedding {
     /// Rows as they stand in the file.
     Rows { kind: TensorType, bytes: View<u8> },

@@ -2,13 +2,12 @@
 
 use std::arch::x86_64::{
     _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512,
-    _mm512_loadu_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 use super::super::packed::BLOCK;
 use super::Tile;
 use crate::decoder::lanes::LANES;
-use crate::decoder::quantize::SPAN;
 
 /// Adds the products of one or two panels with up to six tokens; returns how many.
 pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
@@ -68,59 +67,61 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
     let starts =
         if MINIMUM { std::ptr::null() } else { tile.sums.starts[table.clone()][first_group..].as_ptr() };
     let shares = if MINIMUM { tile.sums.shares[table][first_group..].as_ptr() } else { std::ptr::null() };
-    let groups_of_span = SPAN / (QUADS * 4);
-    for first in (0..groups).step_by(groups_of_span) {
-        let mut span = [[_mm512_setzero_ps(); P]; T];
-        for group in first..groups.min(first + groups_of_span) {
-            let mut dots = std::array::from_fn::<_, T, _>(|t| {
-                // SAFETY: there is a start for each group of a format without minimum.
-                let start = if MINIMUM { 0 } else { unsafe { *starts.add(t * groups_of_row + group) } };
-                [_mm512_set1_epi32(start); P]
-            });
-            for quad in 0..QUADS {
-                let at = group * QUADS + quad;
-                // SAFETY: `at` is below groups · QUADS; lines are aligned to 64 bytes.
-                let w =
-                    std::array::from_fn::<_, P, _>(|p| unsafe { _mm512_load_si512(lines[p].add(at).cast()) });
-                for t in 0..T {
-                    // SAFETY: `4 · at + 3` is below the width.
-                    let x = unsafe { codes.add(t * row + at * 4).cast::<i32>().read_unaligned() };
-                    let x = _mm512_set1_epi32(x);
-                    for p in 0..P {
-                        dots[t][p] = _mm512_dpbusd_epi32(dots[t][p], w[p], x);
-                    }
-                }
+    let mut acc = [[_mm512_setzero_ps(); P]; T];
+    if !tile.begins() {
+        for (t, acc) in acc.iter_mut().enumerate() {
+            for (p, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: a slice of sixteen floats.
+                *acc = unsafe { _mm512_loadu_ps(out[tile.at(p, t)..][..LANES].as_ptr()) };
             }
-            for p in 0..P {
-                // SAFETY: `group` is below the lengths checked above; the lanes are aligned to 64 bytes.
-                let scale = unsafe { _mm512_load_ps(scales[p].add(group).cast()) };
-                for t in 0..T {
-                    span[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t][p]), scale, span[t][p]);
-                    if MINIMUM {
-                        // SAFETY: as above; the format has minimums.
-                        let (minimum, share) = unsafe {
-                            (
-                                _mm512_load_ps(minimums[p].add(group).cast()),
-                                *shares.add(t * groups_of_row + group),
-                            )
-                        };
-                        span[t][p] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(share), span[t][p]);
-                    }
+        }
+    }
+    for group in 0..groups {
+        let mut dots = std::array::from_fn::<_, T, _>(|t| {
+            // SAFETY: there is a start for each group of a format without minimum.
+            let start = if MINIMUM { 0 } else { unsafe { *starts.add(t * groups_of_row + group) } };
+            [_mm512_set1_epi32(start); P]
+        });
+        for quad in 0..QUADS {
+            let at = group * QUADS + quad;
+            // SAFETY: `at` is below groups · QUADS; lines are aligned to 64 bytes.
+            let w = std::array::from_fn::<_, P, _>(|p| unsafe { _mm512_load_si512(lines[p].add(at).cast()) });
+            for t in 0..T {
+                // SAFETY: `4 · at + 3` is below the width.
+                let x = unsafe { codes.add(t * row + at * 4).cast::<i32>().read_unaligned() };
+                let x = _mm512_set1_epi32(x);
+                for p in 0..P {
+                    dots[t][p] = _mm512_dpbusd_epi32(dots[t][p], w[p], x);
                 }
             }
         }
-        for t in 0..T {
-            // SAFETY: a scale for each 32 codes.
-            let factor = _mm512_set1_ps(unsafe { *factors.add(t * row / BLOCK + first * QUADS * 4 / BLOCK) });
-            for p in 0..P {
-                // SAFETY: `out` has sixteen floats for each panel and token.
-                unsafe {
-                    let out = out.as_mut_ptr().add(tile.at(p, t));
-                    let before =
-                        if tile.begins() && first == 0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(out) };
-                    _mm512_storeu_ps(out, _mm512_fmadd_ps(span[t][p], factor, before));
+        for p in 0..P {
+            // SAFETY: `group` is below the lengths checked above; the lanes are aligned to 64 bytes.
+            let scale = unsafe { _mm512_load_ps(scales[p].add(group).cast()) };
+            for t in 0..T {
+                // SAFETY: as above.
+                let factor =
+                    _mm512_set1_ps(unsafe { *factors.add(t * row / BLOCK + group * QUADS * 4 / BLOCK) });
+                let mut part = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[t][p]), scale);
+                if MINIMUM {
+                    // SAFETY: as above; the format has minimums.
+                    let (minimum, share) = unsafe {
+                        (
+                            _mm512_load_ps(minimums[p].add(group).cast()),
+                            *shares.add(t * groups_of_row + group),
+                        )
+                    };
+                    part = _mm512_fmadd_ps(minimum, _mm512_set1_ps(share), part);
                 }
+                acc[t][p] = _mm512_fmadd_ps(part, factor, acc[t][p]);
             }
+        }
+    }
+    for (t, acc) in acc.into_iter().enumerate() {
+        for (p, acc) in acc.into_iter().enumerate() {
+            let out = &mut out[tile.at(p, t)..][..LANES];
+            // SAFETY: `out` has 16 floats.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
         }
     }
 }

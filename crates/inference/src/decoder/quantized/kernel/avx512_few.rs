@@ -2,8 +2,8 @@
 //! that the speed of memory decides.
 
 use std::arch::x86_64::{
-    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 use super::super::packed::{BLOCK, Layout, Line, bytes};
@@ -11,12 +11,9 @@ use super::Sums;
 use super::avx512_load::{Factors, block, prefetch};
 use crate::decoder::activations::Activations;
 use crate::decoder::lanes::LANES;
-use crate::decoder::quantize::SPAN;
 
 /// Most tokens.
 pub const MOST: usize = 8;
-/// Blocks whose activations share a scale.
-const BLOCKS: usize = SPAN / BLOCK;
 
 /// As [`super::multiply`], for at most [`MOST`] tokens.
 pub fn run(layout: Layout, lines: &[Line], x: &Activations, sums: &Sums, out: &mut [f32]) {
@@ -84,7 +81,6 @@ unsafe fn product<const T: usize, const BITS: usize, const GROUP: usize>(
     let shares: [&[f32]; T] = std::array::from_fn(|t| table(&sums.shares, t.min(x.tokens - 1), groups));
     let lines_of_block = panel.len().div_ceil(blocks);
     let mut acc = [_mm512_setzero_ps(); T];
-    let mut span = [_mm512_setzero_ps(); T];
     for b in 0..blocks {
         let lines = codes[b * BITS..].as_ptr();
         // With their share of scales and minimums, which stand behind the codes.
@@ -102,16 +98,11 @@ unsafe fn product<const T: usize, const BITS: usize, const GROUP: usize>(
                     let x = i32::from_le_bytes(x.map(i8::cast_unsigned));
                     dots = _mm512_dpbusd_epi32(dots, *w, _mm512_set1_epi32(x));
                 }
-                span[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, span[t]);
+                let mut part = _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scale);
                 if let Some(minimum) = minimum {
-                    span[t] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(shares[t][group]), span[t]);
+                    part = _mm512_fmadd_ps(minimum, _mm512_set1_ps(shares[t][group]), part);
                 }
-            }
-        }
-        if b % BLOCKS == BLOCKS - 1 || b == blocks - 1 {
-            for t in 0..T {
-                acc[t] = _mm512_fmadd_ps(span[t], _mm512_set1_ps(x_scales[t][b]), acc[t]);
-                span[t] = _mm512_setzero_ps();
+                acc[t] = _mm512_fmadd_ps(part, _mm512_set1_ps(x_scales[t][b]), acc[t]);
             }
         }
     }
