@@ -87,8 +87,8 @@ bench-index: install ## vector indexes side by side: pg_answer's and those that 
 	$(with_pg) cargo run --release -p pg_answer_benches --bin index -- $(BENCH_INDEX)
 
 .PHONY: bench-inference
-bench-inference: models ## models beside their peers; PG_ANSWER_PEERS names a Python that has llama-cpp-python
-	cargo bench -p pg_answer_inference --bench decoder
+bench-inference: models ## models beside their peers; PG_ANSWER_PEERS names a Python that has them
+	cargo bench -p pg_answer_inference --bench decoder --bench encoder_rates
 
 .PHONY: lint
 lint: need-pg ## formatting, clippy with warnings denied, licences and sources of dependencies

@@ -23,7 +23,8 @@ CREATE TABLE pg_answer_sources (
     chunking text CHECK (chunking IN ('none', 'sentence', 'recursive', 'markdown', 'html')),
     chunk_tokens integer,
     chunk_overlap integer NOT NULL DEFAULT 0,
-    text_search regconfig,
+    -- The name of a configuration as text: pg_upgrade refuses tables with columns of type regconfig.
+    text_search text,
     replica boolean NOT NULL DEFAULT false,
     -- Rows to embed when the chunks were created, and since when.
     backfill bigint NOT NULL DEFAULT 0,
@@ -42,6 +43,11 @@ CREATE FUNCTION pg_answer_depend(dependent regclass, source regclass) RETURNS vo
 COMMENT ON FUNCTION pg_answer_depend(regclass, regclass) IS
     'lets a table be dropped together with another one of the same owner, and with the extension';
 
+CREATE FUNCTION pg_answer_declaration_changed(source regclass) RETURNS void
+    AS 'MODULE_PATHNAME', 'pg_answer_declaration_changed_wrapper' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pg_answer_declaration_changed(regclass) IS
+    'lets sessions that write a source learn anew how it is declared';
+
 -- Everybody may declare sources, so the table is open; this trigger lets each change those of their own tables.
 -- A dump knows nothing of dependencies between tables and of the numbers of columns, so they are found anew when it is
 -- restored.
@@ -59,6 +65,7 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'must be owner of relation %', foreign_relation USING ERRCODE = 'insufficient_privilege';
     END IF;
+    PERFORM @extschema@.pg_answer_declaration_changed(c) FROM unnest(changed) AS c;
     IF TG_OP <> 'DELETE' THEN
         SELECT coalesce(array_agg(a.attnum ORDER BY u.place), '{}') INTO NEW.columns
             FROM unnest(NEW.content || NEW.key || NEW.title) WITH ORDINALITY AS u(name, place)
@@ -88,6 +95,16 @@ COMMENT ON FUNCTION pg_answer_forget_dropped() IS 'removes dropped tables from p
 CREATE EVENT TRIGGER pg_answer_forget_dropped ON sql_drop
     EXECUTE FUNCTION pg_answer_forget_dropped();
 
+CREATE FUNCTION pg_answer_primary_key(relation regclass) RETURNS text[] LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+    SELECT array_agg(a.attname::text ORDER BY k.position)
+        FROM pg_index i
+        CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(attnum, position)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+        WHERE i.indrelid = $1 AND i.indisprimary AND k.position <= i.indnkeyatts
+$$;
+COMMENT ON FUNCTION pg_answer_primary_key(regclass) IS 'the columns of a primary key; NULL without one';
+
 -- What is wrong with a source, as an ERROR; otherwise the columns of its key.
 CREATE FUNCTION pg_answer_check_source(source regclass, content text[], title text, key text[])
     RETURNS text[] LANGUAGE plpgsql STABLE
@@ -102,11 +119,7 @@ BEGIN
         RAISE EXCEPTION 'content must name at least one column' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF key IS NULL THEN
-        SELECT array_agg(a.attname::text ORDER BY k.position) INTO key
-            FROM pg_index i
-            CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(attnum, position)
-            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-            WHERE i.indrelid = source AND i.indisprimary AND k.position <= i.indnkeyatts;
+        key := @extschema@.pg_answer_primary_key(source);
     END IF;
     IF coalesce(cardinality(key), 0) = 0 THEN
         RAISE EXCEPTION 'relation % has no primary key', source USING ERRCODE = 'invalid_table_definition',

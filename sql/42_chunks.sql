@@ -32,12 +32,12 @@ COMMENT ON FUNCTION pg_answer_key_columns(regclass, text[], regclass) IS 'the ke
 
 -- What src/source needs to know about a relation's sources.
 CREATE FUNCTION pg_answer_source_plans(wanted regclass)
-    RETURNS TABLE (building boolean, source text, chunks text, queue text, columns text[], names text[], chunk_names text[], types text[],
+    RETURNS TABLE (building boolean, source text, chunks text, queue text, chunks_table oid, queue_table oid, columns text[], names text[], chunk_names text[], types text[],
                    equals text[], content text[], labels text[], model text, mode text, chunking text, chunk_tokens integer,
                    chunk_overlap integer, vectors oid, owner oid)
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
-    SELECT s.building, s.relation::text, s.chunks::text, s.queue::text, s.key, k.names, k.chunk_names, k.types, k.equals,
+    SELECT s.building, s.relation::text, s.chunks::text, s.queue::text, s.chunks::oid, s.queue::oid, s.key, k.names, k.chunk_names, k.types, k.equals,
            (SELECT array_agg(quote_ident(c) ORDER BY i) FROM unnest(s.content) WITH ORDINALITY AS u(c, i)), s.content,
            s.model, s.mode, s.chunking, s.chunk_tokens, s.chunk_overlap, '@extschema@.vector[]'::regtype::oid, c.relowner
     FROM @extschema@.pg_answer_sources s
@@ -193,6 +193,13 @@ BEGIN
         WHERE a.attrelid = source AND a.attname = ANY (key) AND NOT a.attnotnull LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'key column "%" of relation % can be NULL', bad, source USING ERRCODE = 'invalid_table_definition';
+    END IF;
+    -- Queues hold arrays of keys, and there are no arrays of arrays.
+    SELECT a.attname INTO bad FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = source AND a.attname = ANY (key) AND t.typcategory = 'A' LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'key column "%" of relation % is an array', bad, source USING ERRCODE = 'feature_not_supported',
+            HINT = 'Give the table another unique column, and pass it as key => ARRAY[...].';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = source AND i.indisunique AND i.indimmediate AND i.indisvalid
                    AND i.indpred IS NULL AND i.indexprs IS NULL

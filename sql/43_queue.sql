@@ -16,6 +16,9 @@ CREATE FUNCTION pg_answer_take_batch(source regclass, building boolean) RETURNS 
 DECLARE
     p record;
     key text;
+    due_entries refcursor;
+    entry bigint;
+    entry_keys bigint;
     entries bigint[];
     keys bigint;
     attempts integer;
@@ -26,6 +29,11 @@ BEGIN
         RETURN 0;
     END IF;
     key := p.chunk_names[1];
+    -- pg_upgrade carries no dependencies between tables over.
+    IF NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = p.chunks_table
+                   AND d.refclassid = 'pg_class'::regclass AND d.refobjid = source) THEN
+        PERFORM @extschema@.pg_answer_depend(p.chunks_table, source), @extschema@.pg_answer_depend(p.queue_table, source);
+    END IF;
     -- TRUNCATE and ALTER TABLE lock the source first and its chunks then; a batch keeps to the same order, and does not
     -- stand in their way.
     BEGIN
@@ -33,11 +41,18 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN 0;
     END;
-    -- As many entries as hold about a thousand keys. A key in several of them is one row's work.
-    EXECUTE format('SELECT array_agg(r.id_of_entry), sum(r.n), 0 FROM (SELECT q.id_of_entry, q.n, sum(q.n) OVER (ORDER BY q.id_of_entry) AS upto '
-                   'FROM (SELECT id_of_entry, cardinality(%1$s) AS n FROM %2$s WHERE attempts = 0 AND due <= clock_timestamp() '
-                   'ORDER BY id_of_entry LIMIT 64 FOR UPDATE SKIP LOCKED) AS q) AS r WHERE r.upto - r.n < 1024', key, p.queue)
-        INTO entries, keys, attempts;
+    -- As many entries as hold about a thousand keys, and no more are locked. A key in several of them is one row's work.
+    attempts := 0;
+    keys := 0;
+    OPEN due_entries FOR EXECUTE format('SELECT id_of_entry, cardinality(%s) FROM %s WHERE attempts = 0 AND due <= clock_timestamp() '
+                                        'ORDER BY id_of_entry FOR UPDATE SKIP LOCKED', key, p.queue);
+    WHILE keys < 1024 LOOP
+        FETCH due_entries INTO entry, entry_keys;
+        EXIT WHEN NOT FOUND;
+        entries := entries || entry;
+        keys := keys + entry_keys;
+    END LOOP;
+    CLOSE due_entries;
     IF entries IS NULL THEN
         -- Rows that failed before are tried by themselves.
         EXECUTE format('SELECT ARRAY[id_of_entry], cardinality(%1$s), attempts FROM %2$s WHERE attempts > 0 '
@@ -121,12 +136,15 @@ COMMENT ON VIEW pg_answer_source_progress IS
     'rows of each source that are embedded, wait or failed since its chunks were created, and how old the oldest that waits is';
 GRANT SELECT ON pg_answer_source_progress TO PUBLIC;
 
--- Procedures commit as they go, so they cannot fix a search path: all names are qualified.
+-- Procedures commit as they go, so they cannot fix a search path: all names are qualified. Whatever the session's default, a
+-- batch must see what others have committed before it.
 CREATE PROCEDURE process_queue(source regclass DEFAULT NULL) LANGUAGE plpgsql AS $$
 DECLARE
     s record;
     keys bigint;
 BEGIN
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     FOR s IN
         SELECT t.relation, t.building FROM @extschema@.pg_answer_sources AS t
         JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.relation
@@ -136,6 +154,7 @@ BEGIN
         LOOP
             keys := @extschema@.pg_answer_process_batch(s.relation, s.building);
             COMMIT;
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
             EXIT WHEN keys OPERATOR(pg_catalog.=) 0::bigint;
         END LOOP;
     END LOOP;
@@ -159,9 +178,12 @@ BEGIN
                    WHERE t.relation OPERATOR(pg_catalog.=) source AND t.chunks IS NOT NULL) THEN
         RAISE EXCEPTION 'relation % is not a source with chunks', source USING ERRCODE = 'undefined_object';
     END IF;
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     IF again THEN
         PERFORM @extschema@.pg_answer_queue_all(source, false);
         COMMIT;
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     END IF;
     FOR s IN SELECT t.relation, t.building FROM @extschema@.pg_answer_sources AS t
         WHERE t.relation OPERATOR(pg_catalog.=) source AND t.chunks IS NOT NULL
@@ -173,6 +195,7 @@ BEGIN
         LOOP
             keys := @extschema@.pg_answer_process_batch(s.relation, s.building);
             COMMIT;
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
             SELECT q.waiting, q.failed INTO waiting, failed FROM @extschema@.pg_answer_queue_state(s.relation, s.building) AS q;
             IF keys OPERATOR(pg_catalog.>) 0::bigint
                AND (told OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '2 s'::interval)

@@ -34,7 +34,7 @@ BEGIN
     -- Another model has another window.
     changed.chunk_tokens := coalesce(alter_source.chunk_tokens, CASE WHEN changed.model = s.model THEN s.chunk_tokens END);
     changed.chunk_overlap := coalesce(alter_source.chunk_overlap, s.chunk_overlap);
-    changed.text_search := coalesce(alter_source.text_search, s.text_search);
+    changed.text_search := coalesce(alter_source.text_search::text, s.text_search);
     changed.replica := coalesce(alter_source.replica, s.replica);
     PERFORM @extschema@.pg_answer_check_source(source, changed.content, changed.title, s.key);
 
@@ -59,7 +59,7 @@ BEGIN
     END IF;
     PERFORM @extschema@.pg_answer_create_chunks(source, true, changed.content, changed.title, s.key, changed.model, changed.mode,
         changed.chunking, changed.chunk_tokens, changed.chunk_overlap,
-        (SELECT relname::text FROM pg_class WHERE oid = s.chunks), changed.text_search, changed.replica);
+        (SELECT relname::text FROM pg_class WHERE oid = s.chunks), changed.text_search::regconfig, changed.replica);
 END $$;
 COMMENT ON FUNCTION alter_source(regclass, text[], text, text, text, text, integer, integer, regconfig, boolean) IS
     'changes what is named; chunks that must be made anew are made beside the old ones, which answer until then';
@@ -76,6 +76,26 @@ BEGIN
     EXECUTE format('DROP TABLE %I.%I, %I.%I', schema_name, chunk_name, schema_name, left(chunk_name, 57) || '_queue');
 END $$;
 COMMENT ON FUNCTION pg_answer_drop_chunks(regclass) IS 'drops a table of chunks with its queue';
+
+-- Indexes and sequences are named after their table when it is created.
+CREATE FUNCTION pg_answer_rename_parts(whole regclass, old_prefix text, new_prefix text) RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    part record;
+BEGIN
+    FOR part IN
+        SELECT c.oid::regclass AS name, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'INDEX' END AS kind,
+               new_prefix || substr(c.relname, length(old_prefix) + 1) AS new_name
+        FROM pg_class c
+        WHERE starts_with(c.relname, old_prefix)
+          AND (c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = whole)
+               OR c.oid IN (SELECT objid FROM pg_depend
+                            WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = whole AND deptype = 'i'))
+    LOOP
+        EXECUTE format('ALTER %s %s RENAME TO %I', part.kind, part.name, part.new_name);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION pg_answer_rename_parts(regclass, text, text) IS 'renames indexes and sequences of a table that got another name';
 
 -- Puts chunks that are whole in the place of the old ones. Keys that writers are queueing meanwhile stay in the new queue.
 CREATE FUNCTION pg_answer_finish_building(source regclass) RETURNS boolean LANGUAGE plpgsql
@@ -103,6 +123,8 @@ BEGIN
     EXECUTE format('DROP TABLE %s, %s', old.chunks, old.queue);
     EXECUTE format('ALTER TABLE %s RENAME TO %I', new.chunks, chunk_name);
     EXECUTE format('ALTER TABLE %s RENAME TO %I', new.queue, queue_name);
+    PERFORM @extschema@.pg_answer_rename_parts(new.chunks, chunk_name || '_new', chunk_name);
+    PERFORM @extschema@.pg_answer_rename_parts(new.queue, chunk_name || '_new', chunk_name);
     UPDATE @extschema@.pg_answer_sources t SET building = false WHERE t.relation = source AND t.building;
     RETURN true;
 END $$;
@@ -129,11 +151,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION pg_answer_follow_changes() IS 'lets sources follow ALTER TABLE and CREATE TABLE';
 
--- Columns that have new names keep their numbers, which stand beside the names. New partitions get triggers.
+-- Columns that have new names keep their numbers, which stand beside the names. New partitions get triggers, and a new owner
+-- the chunks.
 CREATE FUNCTION pg_answer_follow_source(s pg_answer_sources) RETURNS void LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     names text[];
+    part regclass;
+    part_owner regrole;
 BEGIN
     SELECT array_agg(a.attname::text ORDER BY u.place) INTO names
         FROM unnest(s.columns) WITH ORDINALITY AS u(number, place)
@@ -146,6 +171,12 @@ BEGIN
                 title = names[cardinality(s.content) + cardinality(s.key) + 1]
             WHERE t.relation = s.relation AND t.building = s.building;
     END IF;
+    FOR part, part_owner IN
+        SELECT p.oid::regclass, r.relowner::regrole FROM pg_class p, pg_class r
+        WHERE p.oid IN (s.chunks, s.queue) AND r.oid = s.relation AND p.relowner <> r.relowner
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO %s', part, part_owner);
+    END LOOP;
     IF (SELECT c.relforcerowsecurity <> r.relforcerowsecurity FROM pg_class c, pg_class r WHERE c.oid = s.chunks AND r.oid = s.relation) THEN
         EXECUTE format('ALTER TABLE %s %s ROW LEVEL SECURITY', s.chunks,
                        CASE WHEN (SELECT relforcerowsecurity FROM pg_class WHERE oid = s.relation) THEN 'FORCE' ELSE 'NO FORCE' END);
@@ -155,6 +186,6 @@ BEGIN
         PERFORM @extschema@.pg_answer_create_triggers(s.relation, s.replica);
     END IF;
 END $$;
-COMMENT ON FUNCTION pg_answer_follow_source(pg_answer_sources) IS 'lets a source follow new names and partitions of its table';
+COMMENT ON FUNCTION pg_answer_follow_source(pg_answer_sources) IS 'lets a source follow new names, partitions and owners of its table';
 CREATE EVENT TRIGGER pg_answer_follow_changes ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE')
     EXECUTE FUNCTION pg_answer_follow_changes();

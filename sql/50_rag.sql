@@ -130,7 +130,8 @@ CREATE FUNCTION rag_retrieve(
         WHERE r.score OPERATOR(pg_catalog.<>) 'NaN'::pg_catalog.float8
           AND ($4 IS NULL OR r.score OPERATOR(pg_catalog.>=) $4)
         ORDER BY r.score DESC
-        LIMIT $3
+        -- At least 1: with a limit of 0 nobody would look at k and tell that it is wrong.
+        LIMIT greatest($3, 1)
 $$;
 COMMENT ON FUNCTION rag_retrieve(text, text, integer, double precision, interval) IS
     'the k rows or chunks nearest to a question in one source or in all; score is the cosine similarity';

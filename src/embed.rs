@@ -58,6 +58,16 @@ fn count(content: &str, model: &str) -> i32 {
 }
 
 fn embed_all(contents: &Array<&str>, model: &str, fcinfo: pg_sys::FunctionCallInfo) -> Raw {
+    // SAFETY: the first argument of both callers is an array, and never NULL.
+    let dimensions = unsafe {
+        let array = pgrx::fcinfo::pg_getarg_datum_raw(fcinfo, 0).cast_mut_ptr();
+        (*pg_sys::pg_detoast_datum(array).cast::<pg_sys::ArrayType>()).ndim
+    };
+    if dimensions > 1 {
+        Report::new(Code::ERRCODE_ARRAY_ELEMENT_ERROR, "contents must be a one-dimensional array")
+            .detail(format!("It has {dimensions} dimensions."))
+            .raise();
+    }
     let texts: Vec<Option<&str>> = contents.iter().collect();
     let present: Vec<&str> = texts.iter().copied().flatten().collect();
     let mut embedded = embed_texts(&present, model, Role::Plain).into_iter();

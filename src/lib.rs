@@ -5,6 +5,7 @@
 #[macro_use]
 mod vector;
 
+mod cluster;
 mod embed;
 mod error;
 mod generate;

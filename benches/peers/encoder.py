@@ -3,10 +3,11 @@ the reference vectors.
 
     python benches/peers/encoder.py PROGRAM MODEL_FOLDER FIXTURES
 
-PROGRAM is the built bench encoder_rates; MODEL_FOLDER holds model.safetensors, config.json and tokenizer.json;
-FIXTURES holds corpus/ and embed/. Needs numpy, onnx, safetensors, tokenizers, and whichever of onnxruntime and openvino
-is to be measured. Texts of a batch have similar lengths, as sentence-transformers sorts them, so that the peers pad
-little. All rates are from text to vector, tokenising included; the median of the rounds counts.
+`make bench-inference` calls it. PROGRAM is the built bench encoder_rates; MODEL_FOLDER holds model.safetensors,
+config.json and tokenizer.json; FIXTURES is tests/fixtures. Needs numpy, onnx, safetensors, tokenizers, and whichever of
+onnxruntime and openvino is to be measured. Short texts are questions, passages are abstracts. Texts of a batch have
+similar lengths, as sentence-transformers sorts them, so that the peers pad little. All rates are from text to vector,
+tokenising included; the median of the rounds counts.
 """
 
 import gzip
@@ -73,19 +74,15 @@ def main():
     tokenizer = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.enable_truncation(256)
     tokenizer.no_padding()
-    with gzip.open(fixtures / "corpus/pypi_summaries_50k.tsv.gz", "rt", encoding="utf-8") as file:
-        lines = [line.rstrip("\n").split("\t")[1] for line in file]
-    length = {line: len(tokenizer.encode(line).ids) for line in lines[:: len(lines) // TEXTS]}
+    def read(name):
+        with gzip.open(fixtures / "retrieval" / name, "rt", encoding="utf-8") as file:
+            return [json.loads(line)["text"] for line in file]
+
+    length = {text: len(tokenizer.encode(text).ids) for text in read("xquad_en/queries.jsonl.gz")[:TEXTS]}
     short = sorted(length, key=length.get)[: TEXTS // 32 * 32]
-    # Passages of 200 to 256 tokens from summaries that follow each other.
-    long = []
-    for start in range(0, 16 * 40, 40):
-        passage = ""
-        for line in lines[start : start + 40]:
-            passage = f"{passage} {line}".strip()
-            if len(tokenizer.encode(passage).ids) >= 200:
-                break
-        long.append(passage)
+    # The window is 256 tokens: 256 may be a longer text, cut.
+    whole = lambda text: 200 <= len(tokenizer.encode(text).ids) < 256
+    long = [text for text in read("cranfield/corpus.jsonl.gz") if whole(text)][:16]
     tokens = statistics.mean(length[text] for text in short)
     print(f"{len(short)} short texts of {tokens:.1f} tokens, {len(long)} passages, one text; {THREADS} threads")
 

@@ -6,6 +6,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::spi::{SpiClient, SpiHeapTupleData};
 
 use super::chunk::integer;
+use super::latest;
 use super::plan::Plan;
 use crate::error::OrRaise;
 use crate::model::{self, check, with_encoder};
@@ -105,7 +106,7 @@ pub fn replace(
     if old.clone().next().is_none() {
         return;
     }
-    client.update(&remove_sql(plan), None, &key_arrays(plan, old)).or_raise();
+    latest::update(client, &remove_sql(plan), &key_arrays(plan, old));
     let pieces: Vec<&Piece> = pieces.iter().filter(|piece| wanted(piece.row)).collect();
     let sql = insert_sql(plan);
     for pieces in pieces.chunks(STORED_AT_ONCE) {
@@ -123,7 +124,7 @@ pub fn replace(
         let vectors: Vec<Option<&[f32]>> = pieces.iter().map(|p| Some(&p.vector[..])).collect();
         // SAFETY: the plan holds the OID of `vector[]`.
         arguments.push(unsafe { DatumWithOid::new(vector_array_of(&vectors, plan.vectors), plan.vectors) });
-        client.update(&sql, None, &arguments).or_raise();
+        latest::update(client, &sql, &arguments);
     }
 }
 
@@ -164,7 +165,7 @@ pub fn remove_gone(client: &mut SpiClient<'_>, plan: &Plan, rows: &[&Row]) {
         plan.source,
         plan.same_key("s", "c")
     );
-    client.update(&sql, None, &key_arrays(plan, rows.iter().copied())).or_raise();
+    latest::update(client, &sql, &key_arrays(plan, rows.iter().copied()));
 }
 
 /// Removes the chunks of all rows that are gone.
@@ -175,5 +176,5 @@ pub fn remove_orphans(client: &mut SpiClient<'_>, plan: &Plan) {
         plan.source,
         plan.same_key("s", "c")
     );
-    client.update(&sql, None, &[]).or_raise();
+    latest::update(client, &sql, &[]);
 }

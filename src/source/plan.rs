@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 use pgrx::spi::{SpiClient, SpiHeapTupleData};
 
 use super::chunk::{Cut, method};
+use super::latest;
 use crate::error::OrRaise;
 
 /// One set of chunks of a source. All names are quoted and qualified, ready for SQL.
@@ -18,10 +19,15 @@ pub struct Plan {
     pub chunks: String,
     /// The table of keys that wait.
     pub queue: String,
+    /// The tables themselves.
+    pub chunks_table: pg_sys::Oid,
+    pub queue_table: pg_sys::Oid,
     /// Columns of the key.
     pub key: Vec<KeyColumn>,
     /// Columns of text.
     pub content: Vec<String>,
+    /// The same, not quoted.
+    pub content_columns: Vec<CString>,
     /// Their names as they are told to the model.
     pub labels: Vec<String>,
     /// The embedding model.
@@ -88,8 +94,7 @@ impl Plan {
 /// The chunks of `source`: those in use, then those being built. `schema` is that of the extension, quoted.
 pub fn plans(client: &mut SpiClient<'_>, schema: &str, source: pg_sys::Oid) -> Vec<Plan> {
     let sql = format!("SELECT * FROM {schema}.pg_answer_source_plans($1)");
-    let rows = client.update(&sql, None, &[source.into()]).or_raise();
-    rows.map(|row| plan(&row)).collect()
+    latest::query(client, &sql, &[source.into()], plan)
 }
 
 fn plan(row: &SpiHeapTupleData<'_>) -> Plan {
@@ -103,10 +108,11 @@ fn plan(row: &SpiHeapTupleData<'_>) -> Plan {
         source: text("source"),
         chunks: text("chunks"),
         queue: text("queue"),
+        chunks_table: oid("chunks_table"),
+        queue_table: oid("queue_table"),
         key: columns
             .map(|((((column, name), chunk_name), type_name), equal)| KeyColumn {
-                // A name in the catalogue holds no zero byte.
-                column: CString::new(column).unwrap_or_default(),
+                column: c_string(column),
                 name,
                 chunk_name,
                 type_name,
@@ -114,6 +120,7 @@ fn plan(row: &SpiHeapTupleData<'_>) -> Plan {
             })
             .collect(),
         content: texts("content"),
+        content_columns: texts("labels").into_iter().map(c_string).collect(),
         labels: texts("labels"),
         model: text("model"),
         immediate: text("mode") == "immediate",
@@ -125,6 +132,11 @@ fn plan(row: &SpiHeapTupleData<'_>) -> Plan {
         vectors: oid("vectors"),
         owner: oid("owner"),
     }
+}
+
+/// A name of the catalogue, which holds no zero byte.
+fn c_string(name: String) -> CString {
+    CString::new(name).unwrap_or_default()
 }
 
 /// The schema of the function that runs, which is the extension's, quoted.

@@ -1,6 +1,7 @@
 //! Entries of a source's queue → chunks. What to take, and what becomes of rows that fail, is SQL:
 //! see `sql/43_queue.sql`.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,16 @@ use crate::error::{OrRaise, Report};
 
 /// How long rows are embedded before a transaction ends; what is left goes back.
 const BUDGET: Duration = Duration::from_millis(300);
-/// Rows that are embedded before anybody looks at the clock; doubled each time.
-const FIRST_SLICE: usize = 16;
+/// Rows that are embedded before anybody looks at the clock.
+const SMALLEST_SLICE: usize = 16;
 const LARGEST_SLICE: usize = 512;
 /// How long rows wait that somebody is writing.
 const BUSY: &str = "clock_timestamp() + interval '200 ms'";
+
+thread_local! {
+    /// As many rows as this session has embedded in about half of the budget.
+    static SLICE: Cell<usize> = const { Cell::new(SMALLEST_SLICE) };
+}
 
 /// A row that waits, as it was read.
 struct Waiting {
@@ -67,13 +73,22 @@ fn pg_answer_embed_entries(
         };
         let waiting = read(client, plan, &ids);
         let mut rest = &waiting[..];
-        let mut slice = FIRST_SLICE;
         let start = Instant::now();
         while !rest.is_empty() && (start.elapsed() < BUDGET) {
+            let slice = SLICE.get();
             let (now, later) = rest.split_at(slice.min(rest.len()));
             rest = later;
-            slice = (slice * 2).min(LARGEST_SLICE);
+            let began = Instant::now();
             embed_slice(client, plan, now, &ids);
+            let took = began.elapsed();
+            SLICE.set(
+                match slice {
+                    _ if took > BUDGET => slice / 2,
+                    _ if now.len() == slice && took < BUDGET / 4 => slice * 2,
+                    _ => slice,
+                }
+                .clamp(SMALLEST_SLICE, LARGEST_SLICE),
+            );
         }
         let rest: Vec<&Row> = rest.iter().map(|waiting| &waiting.row).collect();
         queue_again(client, plan, &rest, &ids, "'-infinity'");

@@ -81,21 +81,31 @@ unsafe extern "C-unwind" fn at_transaction_end(
 fn should_start() -> bool {
     // A worker that was started a moment ago may not hold its lock yet.
     let just_started = STARTED.get().is_some_and(|at| at.elapsed() < Duration::from_secs(1));
-    settings::background_worker() && !just_started && !is_running()
+    // SAFETY: reads a plain global.
+    settings::background_worker() && !just_started && !is_running(unsafe { pg_sys::MyDatabaseId })
 }
 
-/// Whether a worker holds the lock of this database.
-fn is_running() -> bool {
-    let key = [LOCK.into_datum()];
-    // SAFETY: functions of the server with arguments of their types. Shared locks of several sessions that look at once
-    // do not get into each other's way.
+/// Whether a worker holds the lock of `database`.
+fn is_running(database: pg_sys::Oid) -> bool {
+    // The tag of pg_advisory_lock(LOCK) in that database.
+    let tag = pg_sys::LOCKTAG {
+        locktag_field1: database.to_u32(),
+        locktag_field2: (LOCK >> 32) as u32,
+        locktag_field3: LOCK as u32,
+        locktag_field4: 1,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    };
+    let mode = pg_sys::ShareLock as i32;
+    // SAFETY: the tag is whole. Shared locks of several sessions that look at once do not get into each other's way.
     unsafe {
-        let free = pgrx::direct_function_call::<bool>(pg_sys::pg_try_advisory_lock_shared_int8, &key);
-        if free == Some(true) {
-            pgrx::direct_function_call::<bool>(pg_sys::pg_advisory_unlock_shared_int8, &key);
+        let got = pg_sys::LockAcquire(&raw const tag, mode, true, true);
+        if got == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+            return true;
         }
-        free != Some(true)
+        pg_sys::LockRelease(&raw const tag, mode, true);
     }
+    false
 }
 
 /// Whether the server takes a worker for this database.
@@ -172,6 +182,8 @@ fn transaction<R>(what: &str, work: impl FnOnce() -> R) -> Option<R> {
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
+        // Whatever the database's default: a batch must see what others have committed before it.
+        pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
     let done = PgTryBuilder::new(AssertUnwindSafe(|| Some(work())))
@@ -370,13 +382,27 @@ pub extern "C-unwind" fn pg_answer_launcher(_argument: pg_sys::Datum) {
     }
 }
 
-/// Databases that take connections and have no worker.
+/// Databases that take connections and have no worker. The launcher is connected to none, so it cannot ask by a query.
 fn databases() -> Vec<pg_sys::Oid> {
-    Spi::connect(|client| {
-        let sql = "SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datallowconn AND NOT d.datistemplate
-                   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
-                                   WHERE a.datid = d.oid AND a.backend_type = 'pg_answer worker')";
-        let rows = client.select(sql, None, &[]).or_raise();
-        rows.filter_map(|row| row.get::<pg_sys::Oid>(1).or_raise()).collect()
-    })
+    let mut found = Vec::new();
+    // SAFETY: the server's own way to read this catalogue: it is shared, and its rows have this form.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as i32;
+        let catalogue = pg_sys::table_open(pg_sys::DatabaseRelationId, lock);
+        let scan = pg_sys::table_beginscan_catalog(catalogue, 0, std::ptr::null_mut());
+        loop {
+            let row = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if row.is_null() {
+                break;
+            }
+            let database = &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_database>(row);
+            if database.datallowconn && !database.datistemplate {
+                found.push(database.oid);
+            }
+        }
+        pg_sys::heap_endscan(scan);
+        pg_sys::table_close(catalogue, lock);
+    }
+    found.retain(|&database| !is_running(database));
+    found
 }

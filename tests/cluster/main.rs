@@ -8,10 +8,12 @@ mod damage;
 mod dump;
 mod extension;
 mod index;
+mod pgvector;
 mod queue;
 mod security;
 mod sessions;
 mod source;
+mod source_changes;
 mod standby;
 mod stats;
 

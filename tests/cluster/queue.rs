@@ -196,6 +196,56 @@ fn a_standby_searches_chunks() -> Result<()> {
     Ok(())
 }
 
+/// When the primary is gone, its standby goes on with the queue: nobody has to write first.
+#[test]
+fn a_promoted_standby_goes_on() -> Result<()> {
+    let mut primary =
+        Options::default().models().setting("shared_preload_libraries = 'pg_answer'").start()?;
+    let database = primary.create_database("promoted")?;
+    let mut standby = primary.standby()?;
+    let mut client = primary.client(&database)?;
+    client.batch_execute("ALTER SYSTEM SET pg_answer.background_worker = off")?;
+    client.batch_execute("SELECT pg_reload_conf()")?;
+    client.batch_execute(SOURCE)?;
+    client.batch_execute("INSERT INTO notes SELECT i, 'note ' || i FROM generate_series(1, 300) i")?;
+    ensure!(one::<i64>(&mut client, "SELECT rows_left FROM pg_answer_source_progress")? == 300);
+    primary.wait_for_replay(&standby)?;
+    drop(client);
+    primary.kill()?;
+    standby.promote()?;
+    let mut client = standby.client(&database)?;
+    wait_until("the queue to be empty", || {
+        one(&mut client, "SELECT rows_left = 0 FROM pg_answer_source_progress")
+    })?;
+    ensure!(wrong_chunks(&mut client, "notes", "notes_chunks", CUT)? == 0);
+    Ok(())
+}
+
+/// pg_upgrade carries chunks and what waits over, and the new server goes on.
+#[test]
+fn pg_upgrade_keeps_sources() -> Result<()> {
+    let old = Options::default().models().setting("pg_answer.background_worker = off").start()?;
+    let database = old.create_database("upgraded")?;
+    let mut client = old.client(&database)?;
+    client.batch_execute(SOURCE)?;
+    client.batch_execute("INSERT INTO notes SELECT i, 'done ' || i FROM generate_series(1, 50) i")?;
+    client.batch_execute("CALL process_queue()")?;
+    client.batch_execute("INSERT INTO notes SELECT i, 'waits ' || i FROM generate_series(51, 70) i")?;
+    const CHUNKS: &str = "SELECT md5(string_agg(c::text, '' ORDER BY id)) FROM notes_chunks c";
+    let before: String = one(&mut client, CHUNKS)?;
+    drop(client);
+    let new = old.upgraded()?;
+    let mut client = new.client(&database)?;
+    ensure!(one::<String>(&mut client, CHUNKS)? == before);
+    ensure!(one::<i64>(&mut client, "SELECT rows_left FROM pg_answer_source_progress")? == 20);
+    client.batch_execute("UPDATE notes SET body = 'changed there' WHERE id = 1")?;
+    client.batch_execute("CALL process_queue()")?;
+    ensure!(wrong_chunks(&mut client, "notes", "notes_chunks", CUT)? == 0);
+    client.batch_execute("DROP TABLE notes")?;
+    ensure!(one::<bool>(&mut client, "SELECT to_regclass('notes_chunks') IS NULL")?);
+    Ok(())
+}
+
 /// Workers end by themselves, and for those who want the database for themselves.
 #[test]
 fn no_worker_is_left_behind() -> Result<()> {

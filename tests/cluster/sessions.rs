@@ -137,7 +137,10 @@ fn embed_works_everywhere() -> Result<()> {
     ensure!(plan[0].contains("t_expression"), "{plan:?}");
     ensure!(one::<i32>(&mut client, sql)? == 1);
     let error = crate::error_of(&mut client, "INSERT INTO t VALUES (4, 'one')")?;
-    crate::expect_code(&error, "23505")
+    crate::expect_code(&error, "23505")?;
+    // Vectors come back in a row; an array of rows of texts would lose its shape.
+    let error = crate::error_of(&mut client, "SELECT embed(ARRAY[['one', 'two'], ['three', 'four']])")?;
+    crate::expect_code(&error, "2202E")
 }
 
 /// `pg_answer.max_memory` refuses a context before it is allocated; the session goes on.

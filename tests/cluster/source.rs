@@ -35,6 +35,10 @@ fn retrieves_and_answers() -> Result<()> {
         .query_one("SELECT rag_answer($1, $2::text[], max_tokens => 48)", &[&QUESTION, &FACTS.as_slice()])?
         .get(0);
     ensure!(answer.contains("38"), "{answer}");
+    for k in ["0", "-1", "NULL"] {
+        let error = error_of(&mut client, &format!("SELECT * FROM rag_retrieve('sand', 'docs', {k})"))?;
+        expect_code(&error, "22023")?;
+    }
     // The only source need not be named.
     ensure!(one::<i64>(&mut client, "SELECT count(*) FROM rag_retrieve('sand', k => 2)")? == 2);
     ensure!(

@@ -83,11 +83,7 @@ impl Options {
             None => None,
         };
         let mut cluster = Cluster::folder_for(installation, self.crash_safe, self.plain)?;
-        run(cluster
-            .installation
-            .command("initdb")
-            .args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N", "-D"])
-            .arg(cluster.data()))?;
+        cluster.make_data()?;
         let mut lines = cluster.base_settings();
         lines.extend(models.map(|path| format!("pg_answer.model_path = '{}'", path.display())));
         lines.extend(self.settings);
@@ -107,6 +103,15 @@ impl Cluster {
         let watchdog = Watchdog::start(&installation, &folder.join("data"), &folder)?;
         let databases = AtomicUsize::new(0);
         Ok(Self { installation, folder, crash_safe, plain, databases, _watchdog: watchdog })
+    }
+
+    fn make_data(&self) -> Result<()> {
+        run(self
+            .installation
+            .command("initdb")
+            .args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N", "-D"])
+            .arg(self.data()))?;
+        Ok(())
     }
 
     fn base_settings(&self) -> Vec<String> {
@@ -190,6 +195,43 @@ impl Cluster {
         standby.append_settings(&[format!("unix_socket_directories = '{}'", standby.folder.display())])?;
         standby.start()?;
         Ok(standby)
+    }
+
+    /// Makes a standby the primary; returns when it takes writes.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn promote(&mut self) -> Result<()> {
+        self.pg_ctl("promote").with_context(|| self.log())
+    }
+
+    /// This cluster as pg_upgrade brings it into a new one, of the same version; it is stopped.
+    ///
+    /// # Errors
+    /// With what pg_upgrade says.
+    pub fn upgraded(mut self) -> Result<Cluster> {
+        self.stop()?;
+        let mut new = Self::folder_for(self.installation.clone(), self.crash_safe, self.plain)?;
+        new.make_data()?;
+        std::fs::copy(self.data().join("postgresql.conf"), new.data().join("postgresql.conf"))?;
+        new.append_settings(&[format!("unix_socket_directories = '{}'", new.folder.display())])?;
+        run(new
+            .installation
+            .command("pg_upgrade")
+            .current_dir(&new.folder)
+            .args(["-U", SUPERUSER, "-s"])
+            .arg(&new.folder)
+            .args(
+                ["-b", "-B"]
+                    .into_iter()
+                    .flat_map(|option| [option.as_ref(), self.installation.bin().as_os_str()]),
+            )
+            .arg("-d")
+            .arg(self.data())
+            .arg("-D")
+            .arg(new.data()))?;
+        new.start()?;
+        Ok(new)
     }
 
     /// Waits until `standby` has replayed everything committed here so far.

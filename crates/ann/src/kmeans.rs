@@ -124,45 +124,70 @@ pub fn train(
         order.swap(i, i + (splitmix(&mut state) % (n - i) as u64) as usize);
         centroids.values.extend_from_slice(points.get(order[i]));
     }
-    let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let squares = centroids.squares();
-        let mut sums = Points { values: vec![0.0; centroids.values.len()], width };
-        let mut counts = vec![0u32; centroids.len()];
-        let mut farthest = (0, f32::NEG_INFINITY);
-        for (batch, rows) in points.values.chunks(BATCH * width).enumerate() {
-            check()?;
-            assign(rows, &centroids, &squares, &mut scratch, &mut nearest);
-            for (i, (row, (list, distance))) in rows.chunks_exact(width).zip(&nearest).enumerate() {
-                let list = *list as usize;
-                counts[list] += 1;
-                sums.get_mut(list).iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-                let distance = distance + row.iter().map(|x| x * x).sum::<f32>();
-                if distance > farthest.1 {
-                    farthest = (batch * BATCH + i, distance);
-                }
-            }
-        }
-        for (i, count) in counts.iter().enumerate() {
-            match count {
-                // A centroid of nothing moves to where the fit is worst, or next to a random point.
-                0 => {
-                    let to = if farthest.1 > 0.0 { farthest.0 } else { order[i] };
-                    farthest.1 = 0.0;
-                    centroids.get_mut(i).copy_from_slice(points.get(to));
-                }
-                _ => {
-                    let scale = 1.0 / *count as f32;
-                    let sums = sums.get(i).iter().map(|sum| sum * scale);
-                    centroids.get_mut(i).iter_mut().zip(sums).for_each(|(c, mean)| *c = mean);
-                }
-            }
-        }
+        improve(points, &mut centroids, &order, &mut check)?;
     }
     drop_empty(points, centroids, check)
 }
 
-fn drop_empty(points: &Points, centroids: Points, mut check: impl FnMut() -> Result<()>) -> Result<Points> {
+/// A round of Lloyd's algorithm: each centroid becomes the mean of the points next to it. Returns the sum of the points'
+/// squared distances from the centroids before the round. `spare` names points for centroids that have lost all theirs.
+///
+/// # Errors
+/// Those of `check`.
+pub(crate) fn improve(
+    points: &Points,
+    centroids: &mut Points,
+    spare: &[usize],
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<f64> {
+    let width = points.width;
+    let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
+    let squares = centroids.squares();
+    let mut sums = Points { values: vec![0.0; centroids.values.len()], width };
+    let mut counts = vec![0u32; centroids.len()];
+    let (mut farthest, mut total) = ((0, f32::NEG_INFINITY), 0.0);
+    for (batch, rows) in points.values.chunks(BATCH * width).enumerate() {
+        check()?;
+        assign(rows, centroids, &squares, &mut scratch, &mut nearest);
+        for (i, (row, (list, distance))) in rows.chunks_exact(width).zip(&nearest).enumerate() {
+            let list = *list as usize;
+            counts[list] += 1;
+            sums.get_mut(list).iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+            let distance = distance + row.iter().map(|x| x * x).sum::<f32>();
+            total += f64::from(distance);
+            if distance > farthest.1 {
+                farthest = (batch * BATCH + i, distance);
+            }
+        }
+    }
+    for (i, count) in counts.iter().enumerate() {
+        match count {
+            // A centroid of nothing moves to where the fit is worst, or next to a spare point.
+            0 => {
+                let to = if farthest.1 > 0.0 { farthest.0 } else { spare[i] };
+                farthest.1 = 0.0;
+                centroids.get_mut(i).copy_from_slice(points.get(to));
+            }
+            _ => {
+                let scale = 1.0 / *count as f32;
+                let means = sums.get(i).iter().map(|sum| sum * scale);
+                centroids.get_mut(i).iter_mut().zip(means).for_each(|(c, mean)| *c = mean);
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// `centroids` without those that are next to no point.
+///
+/// # Errors
+/// Those of `check`.
+pub(crate) fn drop_empty(
+    points: &Points,
+    centroids: Points,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<Points> {
     let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
     let (squares, mut used) = (centroids.squares(), vec![false; centroids.len()]);
     for rows in points.values.chunks(BATCH * points.width) {

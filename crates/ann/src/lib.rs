@@ -11,6 +11,7 @@
 
 pub mod build;
 pub mod check;
+pub mod cluster;
 mod code;
 pub mod directory;
 pub mod error;

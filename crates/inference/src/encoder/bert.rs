@@ -8,14 +8,16 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use super::config::{Activation, Bert as Config};
 use super::kernels::{
-    COLUMNS, Head, Level, Line, Norm, Pairs, ROWS, Scratch, Wide, add_bias, attend, bias, for_blocks,
-    gelu_bias, gelu_tanh_bias, multiply, normalize, relu_bias,
+    COLUMNS, Head, Level, Line, Norm, ROWS, Scratch, Wide, attend, for_blocks, gelu_lines, gelu_tanh_lines,
+    lines as lines_of, multiply, multiply_add, normalize, relu_lines,
 };
 use super::packed::{Dense, Layer, NormWeights, Packed, Shape};
 use crate::{Check, Error, Pool, Result};
 
 /// Panels of the wide rows that are computed in one go.
 const WIDE_PANELS: usize = 4;
+/// Most rows whose wide rows are computed before any is used: they stay in a core's cache.
+const WIDE_ROWS: usize = 108;
 
 /// A network ready to run.
 pub struct Bert {
@@ -31,7 +33,7 @@ pub struct Bert {
 pub struct Batch {
     /// Length of each text.
     lengths: Vec<usize>,
-    /// Rows of all texts, and one more where an even number would make the panels share a few sets of the caches.
+    /// Rows of all texts, and perhaps one more: see [`odd`].
     rows: usize,
     /// What the network works on.
     x: Vec<Wide>,
@@ -41,6 +43,15 @@ pub struct Batch {
     context: Vec<Line>,
     /// Between the two dense layers of the feed-forward part.
     wide: Vec<Line>,
+}
+
+/// Rows `first..first + count` of panels of lines that have `stride` rows.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    lines: &'a [Line],
+    stride: usize,
+    first: usize,
+    count: usize,
 }
 
 /// Space for one head.
@@ -101,9 +112,9 @@ impl Bert {
 
     /// Sums of the embeddings of each token, normalised.
     fn embed(&self, texts: &[&[u32]], batch: &mut Batch) -> Result<()> {
-        let Shape { hidden: h, heads, row, head, wide } = self.shape;
+        let Shape { hidden: h, heads, row, head, .. } = self.shape;
         let tokens: usize = texts.iter().map(|t| t.len()).sum();
-        let rows = if tokens > 64 { tokens | 1 } else { tokens };
+        let rows = odd(tokens);
         batch.rows = rows;
         batch.lengths.clear();
         batch.lengths.extend(texts.iter().map(|t| t.len()));
@@ -112,7 +123,6 @@ impl Bert {
         batch.lines.resize(row * rows, Line::default());
         batch.context.clear();
         batch.context.resize(heads * head * rows, Line::default());
-        batch.wide.resize(wide * rows, Line::default());
         let words: &[f16] = self.packed.words.reinterpret_cast();
         let mut sum = vec![0.0; h];
         let mut r = 0;
@@ -144,16 +154,14 @@ impl Bert {
     fn attend(&self, layer: &Layer, batch: &mut Batch, pool: &Pool, check: Check<'_>) -> Result<()> {
         let (rows, panels) = (batch.rows, self.shape.head);
         let scale = 1.0 / ((self.shape.hidden / self.shape.heads) as f32).sqrt();
-        let (x, lengths) = (&batch.lines, &batch.lengths);
+        let (x, lengths) = (Part::all(&batch.lines, rows), &batch.lengths);
         let head = |space: &mut HeadSpace, head: usize, out: &mut [Line], check: Check<'_>| {
             check()?;
             for (part, lines) in space.parts.iter_mut().enumerate() {
                 lines.resize(panels * rows, Line::default());
                 for (panel, lines) in lines.chunks_exact_mut(rows).enumerate() {
                     let panel = (head * 3 + part) * panels + panel;
-                    self.product(&layer.attention, panel, x, rows, |first, product, b| {
-                        bias(self.level, product, b, &mut lines[first..]);
-                    });
+                    self.product(&layer.attention, panel, x, lines, lines_of);
                 }
             }
             let [queries, keys, values] = &space.parts;
@@ -166,71 +174,97 @@ impl Bert {
             Ok(())
         };
         pool.for_each(&mut batch.context, panels * rows, check, HeadSpace::default, head)?;
-        self.add_product(&layer.output, &batch.context, &mut batch.x, rows, pool, check)?;
+        let context = Part::all(&batch.context, rows);
+        self.add_product(&layer.output, context, &mut batch.x, rows, 0, pool, check)?;
         self.normalize(batch, &layer.output_norm);
         Ok(())
     }
 
-    /// x ← norm(x + down(activation(up(x)))).
+    /// x ← norm(x + down(activation(up(x)))), some rows at a time.
     fn feed_forward(&self, layer: &Layer, batch: &mut Batch, pool: &Pool, check: Check<'_>) -> Result<()> {
         let rows = batch.rows;
         let activate = match self.activation {
-            Activation::Gelu => gelu_bias,
-            Activation::GeluTanh => gelu_tanh_bias,
-            Activation::Relu => relu_bias,
+            Activation::Gelu => gelu_lines,
+            Activation::GeluTanh => gelu_tanh_lines,
+            Activation::Relu => relu_lines,
         };
-        let x = &batch.lines;
-        let up = |(): &mut (), chunk: usize, out: &mut [Line], check: Check<'_>| {
-            check()?;
-            for (panel, lines) in out.chunks_exact_mut(rows).enumerate() {
-                self.product(&layer.up, chunk * WIDE_PANELS + panel, x, rows, |first, product, b| {
-                    activate(self.level, product, b, &mut lines[first..]);
-                });
-            }
-            Ok(())
-        };
-        pool.for_each(&mut batch.wide, WIDE_PANELS * rows, check, || (), up)?;
-        self.add_product(&layer.down, &batch.wide, &mut batch.x, rows, pool, check)?;
+        let blocks = rows.div_ceil(WIDE_ROWS);
+        for block in 0..blocks {
+            let first = rows * block / blocks;
+            let count = rows * (block + 1) / blocks - first;
+            let x = Part { lines: &batch.lines, stride: rows, first, count };
+            let stride = odd(count);
+            batch.wide.resize(self.shape.wide * stride, Line::default());
+            let up = |(): &mut (), chunk: usize, out: &mut [Line], check: Check<'_>| {
+                check()?;
+                for (panel, lines) in out.chunks_exact_mut(stride).enumerate() {
+                    self.product(&layer.up, chunk * WIDE_PANELS + panel, x, lines, activate);
+                }
+                Ok(())
+            };
+            pool.for_each(&mut batch.wide, WIDE_PANELS * stride, check, || (), up)?;
+            let wide = Part { lines: &batch.wide, stride, first: 0, count };
+            self.add_product(&layer.down, wide, &mut batch.x, rows, first, pool, check)?;
+        }
         self.normalize(batch, &layer.down_norm);
         Ok(())
     }
 
-    /// x ← x + dense(lines).
+    /// x ← x + dense(part), from row `first` of x on, which has panels of `rows` rows.
+    #[allow(clippy::too_many_arguments)]
     fn add_product(
         &self,
         dense: &Dense,
-        lines: &[Line],
+        part: Part<'_>,
         x: &mut [Wide],
         rows: usize,
+        first: usize,
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<()> {
         let add = |(): &mut (), panel: usize, x: &mut [Wide], check: Check<'_>| {
             check()?;
-            self.product(dense, panel, lines, rows, |first, product, b| {
-                add_bias(self.level, product, b, &mut x[first..]);
+            let (weight, bias) = dense.panel(panel);
+            for_blocks(part.count, |start, count| {
+                let out = &mut x[first + start..][..count];
+                multiply_add(self.level, part.from(start), part.stride, weight, bias, out);
             });
             Ok(())
         };
         pool.for_each(x, rows, check, || (), add)
     }
 
-    /// Multiplies `x` with a panel of `dense`; `store` gets some rows of the product, where they begin, and the bias.
+    /// Multiplies `part` with a panel of `dense`; `store` makes lines of the product.
     fn product(
         &self,
         dense: &Dense,
         panel: usize,
-        x: &[Line],
-        rows: usize,
-        mut store: impl FnMut(usize, &[Wide], &Wide),
+        part: Part<'_>,
+        out: &mut [Line],
+        store: impl Fn(Level, &[Wide], &mut [Line]),
     ) {
-        let size = x.len() / rows * 16;
-        let weight: &[Pairs] = &dense.weight[panel * size..][..size];
-        let bias = &dense.bias[panel];
+        let (weight, bias) = dense.panel(panel);
         let mut product = [[0.0; COLUMNS]; ROWS];
-        for_blocks(rows, |first, count| {
-            multiply(self.level, &x[first..], rows, weight, &mut product[..count]);
-            store(first, &product[..count], bias);
+        for_blocks(part.count, |start, count| {
+            let product = &mut product[..count];
+            multiply(self.level, part.from(start), part.stride, weight, bias, product);
+            store(self.level, product, &mut out[start..]);
         });
     }
+}
+
+impl<'a> Part<'a> {
+    fn all(lines: &'a [Line], rows: usize) -> Self {
+        Self { lines, stride: rows, first: 0, count: rows }
+    }
+
+    /// The lines from row `start` of the part on.
+    fn from(&self, start: usize) -> &'a [Line] {
+        &self.lines[self.first + start..]
+    }
+}
+
+/// Rows of a panel: with an even number of many rows the panels would share a few sets of the caches.
+fn odd(rows: usize) -> usize {
+    if rows > 64 { rows | 1 } else { rows }
 }

@@ -57,6 +57,14 @@ pub struct Dense {
     pub bias: View<Wide>,
 }
 
+impl Dense {
+    /// Weights and biases of panel `i` of the outputs.
+    pub fn panel(&self, i: usize) -> (&[Pairs], &Wide) {
+        let size = self.weight.len() / self.bias.len();
+        (&self.weight[i * size..][..size], &self.bias[i])
+    }
+}
+
 /// Scale and shift of a normalisation.
 pub struct NormWeights {
     /// Scale.

@@ -1,4 +1,4 @@
-//! What happens to a product on its way to the next: bias, activation, rounding.
+//! What happens to a product on its way to the next: activation, rounding.
 
 use super::product::{Line, Wide, narrow_row};
 use super::{dispatch, mul_add};
@@ -50,65 +50,52 @@ fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn map_bias(product: &[Wide], bias: &Wide, out: &mut [Line], f: impl Fn(f32) -> f32) {
+fn map(product: &[Wide], out: &mut [Line], f: impl Fn(f32) -> f32) {
     for (row, out) in product.iter().zip(out) {
-        let mut sum = *row;
-        for (x, &b) in sum.iter_mut().zip(bias) {
-            *x = f(*x + b);
+        let mut values = *row;
+        for x in &mut values {
+            *x = f(*x);
         }
-        *out = narrow_row(&sum);
+        *out = narrow_row(&values);
     }
 }
 
 #[inline(always)]
-fn bias_body<const FMA: bool>(product: &[Wide], bias: &Wide, out: &mut [Line]) {
-    map_bias(product, bias, out, |x| x);
+fn lines_body<const FMA: bool>(product: &[Wide], out: &mut [Line]) {
+    map(product, out, |x| x);
 }
 
 #[inline(always)]
-fn gelu_bias_body<const FMA: bool>(product: &[Wide], bias: &Wide, out: &mut [Line]) {
-    map_bias(product, bias, out, gelu::<FMA>);
+fn gelu_lines_body<const FMA: bool>(product: &[Wide], out: &mut [Line]) {
+    map(product, out, gelu::<FMA>);
 }
 
 #[inline(always)]
-fn gelu_tanh_bias_body<const FMA: bool>(product: &[Wide], bias: &Wide, out: &mut [Line]) {
-    map_bias(product, bias, out, gelu_tanh::<FMA>);
+fn gelu_tanh_lines_body<const FMA: bool>(product: &[Wide], out: &mut [Line]) {
+    map(product, out, gelu_tanh::<FMA>);
 }
 
 #[inline(always)]
-fn relu_bias_body<const FMA: bool>(product: &[Wide], bias: &Wide, out: &mut [Line]) {
+fn relu_lines_body<const FMA: bool>(product: &[Wide], out: &mut [Line]) {
     // Not `max`, which drops NaN.
-    map_bias(product, bias, out, |x| if x < 0.0 { 0.0 } else { x });
-}
-
-#[inline(always)]
-fn add_bias_body<const FMA: bool>(product: &[Wide], bias: &Wide, out: &mut [Wide]) {
-    for (row, out) in product.iter().zip(out) {
-        for ((out, &x), &b) in out.iter_mut().zip(row).zip(bias) {
-            *out += x + b;
-        }
-    }
+    map(product, out, |x| if x < 0.0 { 0.0 } else { x });
 }
 
 dispatch! {
-    /// out = product + bias, as lines.
-    bias = bias_body(product: &[Wide], bias: &Wide, out: &mut [Line])
+    /// out = product, as lines.
+    lines = lines_body(product: &[Wide], out: &mut [Line])
 }
 dispatch! {
-    /// out = gelu(product + bias), as lines.
-    gelu_bias = gelu_bias_body(product: &[Wide], bias: &Wide, out: &mut [Line])
+    /// out = gelu(product), as lines.
+    gelu_lines = gelu_lines_body(product: &[Wide], out: &mut [Line])
 }
 dispatch! {
-    /// As [`gelu_bias`], with the tanh approximation of GELU.
-    gelu_tanh_bias = gelu_tanh_bias_body(product: &[Wide], bias: &Wide, out: &mut [Line])
+    /// As [`gelu_lines`], with the tanh approximation of GELU.
+    gelu_tanh_lines = gelu_tanh_lines_body(product: &[Wide], out: &mut [Line])
 }
 dispatch! {
-    /// As [`gelu_bias`], with max(x, 0).
-    relu_bias = relu_bias_body(product: &[Wide], bias: &Wide, out: &mut [Line])
-}
-dispatch! {
-    /// out += product + bias.
-    add_bias = add_bias_body(product: &[Wide], bias: &Wide, out: &mut [Wide])
+    /// As [`gelu_lines`], with max(x, 0).
+    relu_lines = relu_lines_body(product: &[Wide], out: &mut [Line])
 }
 
 #[cfg(test)]
@@ -163,20 +150,16 @@ mod tests {
     fn every_level_rounds_what_the_oracle_says() {
         let row = |r: usize| std::array::from_fn(|c| ((r * 32 + c) * 7919 % 1601) as f32 * 0.01 - 8.0);
         let product: Vec<Wide> = (0..50).map(row).collect();
-        let shift: Wide = std::array::from_fn(|i| i as f32 * 0.01 - 0.2);
         for level in Level::available() {
-            let mut lines = [vec![Line::default(); 50], vec![Line::default(); 50]];
-            let [plain, relu] = &mut lines;
-            bias(level, &product, &shift, plain);
-            relu_bias(level, &product, &shift, relu);
-            let [mut exact, mut tanh] = [vec![Line::default(); 50], vec![Line::default(); 50]];
-            gelu_bias(level, &product, &shift, &mut exact);
-            gelu_tanh_bias(level, &product, &shift, &mut tanh);
-            let mut sums = product.clone();
-            add_bias(level, &product, &shift, &mut sums);
+            let mut all = [const { [Line([0; 16]); 50] }; 4];
+            let [plain, relu, exact, tanh] = &mut all;
+            lines(level, &product, plain);
+            relu_lines(level, &product, relu);
+            gelu_lines(level, &product, exact);
+            gelu_tanh_lines(level, &product, tanh);
             for r in 0..50 {
                 for c in 0..32 {
-                    let x = f64::from(product[r][c] + shift[c]);
+                    let x = f64::from(product[r][c]);
                     let at = |lines: &[Line]| {
                         let (low, high) = widen(lines[r].0[c % 16]);
                         f64::from(if c < 16 { low } else { high })
@@ -184,10 +167,9 @@ mod tests {
                     let near = |got: f64, want: f64| (got - want).abs() <= want.abs() / 256.0 + 3e-4;
                     assert!(near(at(plain), x), "{level:?}");
                     assert!(near(at(relu), x.max(0.0)), "{level:?}");
-                    assert!(near(at(&exact), 0.5 * x * (1.0 + erf_oracle(x / std::f64::consts::SQRT_2))));
+                    assert!(near(at(exact), 0.5 * x * (1.0 + erf_oracle(x / std::f64::consts::SQRT_2))));
                     let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-                    assert!(near(at(&tanh), 0.5 * x * (1.0 + u.tanh())), "{level:?}");
-                    assert!((f64::from(sums[r][c]) - f64::from(product[r][c]) - x).abs() < 1e-5);
+                    assert!(near(at(tanh), 0.5 * x * (1.0 + u.tanh())), "{level:?}");
                 }
             }
         }

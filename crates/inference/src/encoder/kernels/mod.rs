@@ -10,9 +10,9 @@ mod norm;
 mod product;
 
 pub use attention::{Head, Scratch, attend, for_blocks};
-pub use math::{add_bias, bias, gelu_bias, gelu_tanh_bias, relu_bias};
+pub use math::{gelu_lines, gelu_tanh_lines, lines, relu_lines};
 pub use norm::{Norm, normalize};
-pub use product::{COLUMNS, Line, Pairs, ROWS, Wide, multiply, narrow};
+pub use product::{COLUMNS, Line, Pairs, ROWS, Wide, multiply, multiply_add, narrow};
 
 /// An instruction set that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Layer normalisation (Ba, Kiros and Hinton 2016).
 
-use super::product::{COLUMNS, Line, Wide, narrow_row};
+use super::product::{COLUMNS, Line, Wide, fold, narrow_row};
 use super::{dispatch, mul_add};
 
 /// Scale and shift of a layer normalisation, in panels; beyond the row's width both are zero.
@@ -21,27 +21,30 @@ fn normalize_body<const FMA: bool>(x: &mut [Wide], lines: &mut [Line], rows: usi
     // Elements beyond the width are zero: they add nothing to the sum, but their mean's square to the variance.
     let padding = (norm.weight.len() * COLUMNS) as f32 - width;
     for r in 0..rows {
+        // Rows are copied, so that the compiler knows that nothing else changes them.
         let mut sums = [0.0; COLUMNS];
-        for row in x.iter().skip(r).step_by(rows) {
-            for (sum, &v) in sums.iter_mut().zip(row) {
+        for panel in x.chunks_exact(rows) {
+            for (sum, v) in sums.iter_mut().zip(panel[r]) {
                 *sum += v;
             }
         }
-        let mean = sums.iter().sum::<f32>() / width;
+        let mean = fold(&sums, |a, b| a + b) / width;
         let mut squares = [0.0; COLUMNS];
-        for row in x.iter().skip(r).step_by(rows) {
-            for (square, &v) in squares.iter_mut().zip(row) {
+        for panel in x.chunks_exact(rows) {
+            for (square, v) in squares.iter_mut().zip(panel[r]) {
                 *square = mul_add::<FMA>(v - mean, v - mean, *square);
             }
         }
-        let variance = (squares.iter().sum::<f32>() - padding * mean * mean) / width;
+        let variance = (fold(&squares, |a, b| a + b) - padding * mean * mean) / width;
         let scale = 1.0 / (variance.max(0.0) + norm.epsilon).sqrt();
-        let rows_of = x.iter_mut().zip(lines.iter_mut()).skip(r).step_by(rows);
-        for ((row, line), (weight, bias)) in rows_of.zip(norm.weight.iter().zip(norm.bias)) {
-            for ((v, &w), &b) in row.iter_mut().zip(weight).zip(bias) {
+        let panels = x.chunks_exact_mut(rows).zip(lines.chunks_exact_mut(rows));
+        for ((panel, lines), (&weight, &bias)) in panels.zip(norm.weight.iter().zip(norm.bias)) {
+            let mut row = panel[r];
+            for ((v, w), b) in row.iter_mut().zip(weight).zip(bias) {
                 *v = mul_add::<FMA>((*v - mean) * scale, w, b);
             }
-            *line = narrow_row(row);
+            panel[r] = row;
+            lines[r] = narrow_row(&row);
         }
     }
 }

@@ -23,8 +23,25 @@ pub type Pairs = [u32; COLUMNS];
 /// 32 numbers of a row in f32.
 pub type Wide = [f32; COLUMNS];
 
-/// out[r] = Σ_k a[k·stride + r]·b, for each row r of `out`, at most [`ROWS`]; `b` has 16 pairs for each line of a row.
-pub fn multiply(level: Level, a: &[Line], stride: usize, b: &[Pairs], out: &mut [Wide]) {
+/// out[r] = start + Σ_k a[k·stride + r]·b, for each row r of `out`, at most [`ROWS`]; `b` has 16 pairs for each line of a
+/// row.
+pub fn multiply(level: Level, a: &[Line], stride: usize, b: &[Pairs], start: &Wide, out: &mut [Wide]) {
+    product::<false>(level, a, stride, b, start, out);
+}
+
+/// As [`multiply`], added to what is in `out`.
+pub fn multiply_add(level: Level, a: &[Line], stride: usize, b: &[Pairs], start: &Wide, out: &mut [Wide]) {
+    product::<true>(level, a, stride, b, start, out);
+}
+
+fn product<const ADD: bool>(
+    level: Level,
+    a: &[Line],
+    stride: usize,
+    b: &[Pairs],
+    start: &Wide,
+    out: &mut [Wide],
+) {
     #[cfg(target_arch = "x86_64")]
     {
         macro_rules! rows {
@@ -32,12 +49,12 @@ pub fn multiply(level: Level, a: &[Line], stride: usize, b: &[Pairs], out: &mut 
                 match (level.0, out.len()) {
                     $(
                         // SAFETY: a `Level` is only made after the processor was asked for these features.
-                        (Isa::Bf16, $n) => return unsafe { x86::bf16::<$n>(a, stride, b, out) },
+                        (Isa::Bf16, $n) => return unsafe { x86::bf16::<$n, ADD>(a, stride, b, start, out) },
                     )*
                     // SAFETY: as above.
-                    (Isa::Avx512, _) => return unsafe { x86::avx512(a, stride, b, out) },
+                    (Isa::Avx512, _) => return unsafe { x86::avx512::<ADD>(a, stride, b, start, out) },
                     // SAFETY: as above.
-                    (Isa::Avx2, _) => return unsafe { x86::avx2(a, stride, b, out) },
+                    (Isa::Avx2, _) => return unsafe { x86::avx2::<ADD>(a, stride, b, start, out) },
                     _ => {}
                 }
             };
@@ -45,31 +62,49 @@ pub fn multiply(level: Level, a: &[Line], stride: usize, b: &[Pairs], out: &mut 
         rows!(1 2 3 4 5 6 7 8 9 10 11 12);
     }
     let _ = (level, Isa::Baseline);
-    widened::<{ super::BASELINE_FMA }>(a, stride, b, out);
+    widened::<{ super::BASELINE_FMA }, ADD>(a, stride, b, start, out);
 }
 
 /// For processors without bfloat16 products: numbers are widened to f32.
 #[inline(always)]
-fn widened<const FMA: bool>(a: &[Line], stride: usize, b: &[Pairs], out: &mut [Wide]) {
+fn widened<const FMA: bool, const ADD: bool>(
+    a: &[Line],
+    stride: usize,
+    b: &[Pairs],
+    start: &Wide,
+    out: &mut [Wide],
+) {
     let mut first = 0;
     while first < out.len() {
         let rest = out.len() - first;
         let (a, out) = (&a[first..], &mut out[first..]);
         if rest >= 4 {
-            widened_rows::<FMA, 4>(a, stride, b, out);
+            widened_rows::<FMA, ADD, 4>(a, stride, b, start, out);
             first += 4;
         } else {
-            widened_rows::<FMA, 1>(a, stride, b, out);
+            widened_rows::<FMA, ADD, 1>(a, stride, b, start, out);
             first += 1;
         }
     }
 }
 
 #[inline(always)]
-fn widened_rows<const FMA: bool, const R: usize>(a: &[Line], stride: usize, b: &[Pairs], out: &mut [Wide]) {
+fn widened_rows<const FMA: bool, const ADD: bool, const R: usize>(
+    a: &[Line],
+    stride: usize,
+    b: &[Pairs],
+    start: &Wide,
+    out: &mut [Wide],
+) {
     const HALF: usize = 16;
     for half in [0, HALF] {
         let mut sums = [[0.0f32; HALF]; R];
+        for (sum, out) in sums.iter_mut().zip(out.iter()) {
+            sum.copy_from_slice(&start[half..][..HALF]);
+            if ADD {
+                sum.iter_mut().zip(&out[half..]).for_each(|(sum, &x)| *sum += x);
+            }
+        }
         for (k, pairs) in b.chunks_exact(HALF).enumerate() {
             let rows: [&Line; R] = std::array::from_fn(|r| &a[k * stride + r]);
             for (i, pair) in pairs.iter().enumerate() {
@@ -98,45 +133,84 @@ pub fn widen(pair: u32) -> (f32, f32) {
 /// The pair of two numbers, each rounded to the nearest bfloat16, ties to even.
 #[inline(always)]
 pub fn narrow(low: f32, high: f32) -> u32 {
-    // A carry out of a NaN's last bits must not make a number of it.
-    let round = |x: f32| {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-        if x.is_nan() { 0x7fc0_0000 } else { rounded }
-    };
     round(low) >> 16 | round(high) & 0xffff_0000
+}
+
+/// The bits of the nearest bfloat16, in the upper half.
+#[inline(always)]
+fn round(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    // A carry out of a NaN's last bits must not make a number of it.
+    if x.is_nan() { 0x7fc0_0000 } else { rounded }
 }
 
 /// A row of f32 as a line.
 #[inline(always)]
 pub fn narrow_row(row: &Wide) -> Line {
-    Line(std::array::from_fn(|i| narrow(row[i], row[i + 16])))
+    // A closure would not be compiled for the instruction set of the caller.
+    let (low, high) = row.split_at(16);
+    let mut line = Line::default();
+    for ((pair, &low), &high) in line.0.iter_mut().zip(low).zip(high) {
+        *pair = narrow(low, high);
+    }
+    line
+}
+
+/// The numbers of a row as one, half by half: in a chain each step would wait for the one before.
+#[inline(always)]
+pub fn fold(row: &Wide, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut joined = *row;
+    let mut length = COLUMNS / 2;
+    while length > 0 {
+        let (low, high) = joined.split_at_mut(length);
+        for (low, &high) in low.iter_mut().zip(&high[..length]) {
+            *low = join(*low, high);
+        }
+        length /= 2;
+    }
+    joined[0]
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+        __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_set1_epi32, _mm512_storeu_ps,
     };
 
     use super::{Line, Pairs, Wide, widened};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub fn avx512(a: &[Line], stride: usize, b: &[Pairs], out: &mut [Wide]) {
-        widened::<true>(a, stride, b, out);
+    pub fn avx512<const ADD: bool>(a: &[Line], stride: usize, b: &[Pairs], start: &Wide, out: &mut [Wide]) {
+        widened::<true, ADD>(a, stride, b, start, out);
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub fn avx2(a: &[Line], stride: usize, b: &[Pairs], out: &mut [Wide]) {
-        widened::<true>(a, stride, b, out);
+    pub fn avx2<const ADD: bool>(a: &[Line], stride: usize, b: &[Pairs], start: &Wide, out: &mut [Wide]) {
+        widened::<true, ADD>(a, stride, b, start, out);
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    pub fn bf16<const R: usize>(a: &[Line], stride: usize, b: &[Pairs], out: &mut [Wide]) {
+    pub fn bf16<const R: usize, const ADD: bool>(
+        a: &[Line],
+        stride: usize,
+        b: &[Pairs],
+        start: &Wide,
+        out: &mut [Wide],
+    ) {
         // SAFETY: both types are 64 bytes of plain bits.
         let number = |bits: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) };
-        let mut sums = [[_mm512_setzero_ps(); 2]; R];
+        // SAFETY: a row is two registers long.
+        let load =
+            |row: &Wide| unsafe { [_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(16))] };
+        let mut sums = [load(start); R];
+        if ADD {
+            for (sum, out) in sums.iter_mut().zip(out.iter()) {
+                let [low, high] = load(out);
+                *sum = [_mm512_add_ps(sum[0], low), _mm512_add_ps(sum[1], high)];
+            }
+        }
         for (k, pairs) in b.chunks_exact(16).enumerate() {
             let rows: [&Line; R] = std::array::from_fn(|r| &a[k * stride + r]);
             for (i, pair) in pairs.iter().enumerate() {
@@ -195,7 +269,10 @@ mod tests {
                     .collect();
                 for level in Level::available() {
                     let mut out = [[f32::NAN; COLUMNS]; ROWS];
-                    multiply(level, &a, stride, &b, &mut out[..rows]);
+                    let start: Wide = std::array::from_fn(|c| c as f32 * 0.01);
+                    multiply(level, &a, stride, &b, &start, &mut out[..rows]);
+                    let mut twice = out;
+                    multiply_add(level, &a, stride, &b, &start, &mut twice[..rows]);
                     for r in 0..rows {
                         for c in 0..COLUMNS {
                             let want: f64 = (0..lines * 16)
@@ -203,13 +280,15 @@ mod tests {
                                     let (x, y) = (widen(a[k / 16 * stride + r].0[k % 16]), widen(b[k][c]));
                                     f64::from(x.0) * f64::from(y.0) + f64::from(x.1) * f64::from(y.1)
                                 })
-                                .sum();
+                                .sum::<f64>()
+                                + f64::from(start[c]);
                             assert!((f64::from(out[r][c]) - want).abs() < 1e-5, "{level:?} {rows}×{lines}");
+                            assert!((f64::from(twice[r][c]) - 2.0 * want).abs() < 2e-5, "{level:?}");
                         }
                     }
                     // Rows do not depend on their neighbours.
                     let mut alone = [[0.0; COLUMNS]];
-                    multiply(level, &a[rows - 1..], stride, &b, &mut alone);
+                    multiply(level, &a[rows - 1..], stride, &b, &start, &mut alone);
                     assert_eq!(alone[0], out[rows - 1]);
                 }
             }
