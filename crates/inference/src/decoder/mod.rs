@@ -1,6 +1,6 @@
 //! Decoders: text in, more text out. GGUF files of the Qwen2 family, computed with 8-bit integers.
 //!
-//! `file (gguf) → weights (matrix, quantized) → layers (qwen2, attention, cache) → choice (sample) → text (stream)`
+//! `file (gguf) → weights (matrix, quantized) → layers (qwen2, layer, attention, cache) → choice (sample) → text (stream)`
 
 mod activations;
 mod attention;

@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(codes(isa, &[0.0; 32]).0, [0; 32]);
             let mut x = [1.0; 64];
             x[40] = f32::NAN;
-            assert!(codes(isa, &x).1[0].is_nan(), "{isa:?}");
+            assert!(codes(isa, &x).1[40 / SPAN].is_nan(), "{isa:?}");
         }
     }
 }
