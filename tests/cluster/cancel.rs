@@ -15,7 +15,7 @@ const GENERATE: &str =
 const LONG_PROMPT: &str = "SELECT generate(repeat('The keeper climbs the stairs. ', 3000), max_tokens => 4)";
 /// Some 2,000 tokens: one reading and nothing else, no two passages of it alike.
 const PROMPT_2000: &str = "SELECT generate((SELECT string_agg('Keeper ' || i || ' climbs the stairs of tower ' || i * 7 || '.', ' ')
-    FROM generate_series(1, 130) AS i), max_tokens => 1)";
+    FROM generate_series(1, 140) AS i), max_tokens => 1)";
 const SHORT: &str = "SELECT generate('What is the capital of France?', max_tokens => 24)";
 const EMBED_MANY: &str = "SELECT count(*) FROM unnest(embed(array_fill(
     repeat('Vacuum reclaims the storage that dead tuples occupy. ', 60), ARRAY[5000]), 'all-MiniLM-L6-v2'))";
