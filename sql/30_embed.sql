@@ -33,6 +33,18 @@ CREATE FUNCTION embed_document(content text, model text) RETURNS vector
     AS 'MODULE_PATHNAME', 'embed_document_with_model_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
 COMMENT ON FUNCTION embed_document(text, text) IS 'vector of a stored text, by the model named';
 
+CREATE FUNCTION embed(content text, model text, dimensions integer) RETURNS vector
+    AS 'MODULE_PATHNAME', 'embed_short_with_model_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION embed(text, text, integer) IS 'first dimensions of the vector of a text, by a model that was trained to be cut';
+
+CREATE FUNCTION embed_query(content text, model text, dimensions integer) RETURNS vector
+    AS 'MODULE_PATHNAME', 'embed_query_short_with_model_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION embed_query(text, text, integer) IS 'first dimensions of the vector of a question, by a model that was trained to be cut';
+
+CREATE FUNCTION embed_document(content text, model text, dimensions integer) RETURNS vector
+    AS 'MODULE_PATHNAME', 'embed_document_short_with_model_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100000;
+COMMENT ON FUNCTION embed_document(text, text, integer) IS 'first dimensions of the vector of a stored text, by a model that was trained to be cut';
+
 CREATE FUNCTION count_tokens(content text) RETURNS integer
     AS 'MODULE_PATHNAME', 'count_tokens_wrapper' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION count_tokens(text) IS 'tokens of a text for the embedding model, special tokens included, before truncation';

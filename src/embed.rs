@@ -13,7 +13,7 @@ use crate::vector::datum::copy;
 
 /// `embed(text)`, `embed_query(text)`, `embed_document(text)`: the model is the one set, or the one named.
 macro_rules! embed_functions {
-    ($($default:ident, $named:ident => $role:expr;)*) => {$(
+    ($($default:ident, $named:ident, $short:ident => $role:expr;)*) => {$(
         #[pg_extern(sql = false)]
         fn $default(content: &str) -> Raw {
             embed_one(content, &settings::embedding_model(), $role)
@@ -23,13 +23,18 @@ macro_rules! embed_functions {
         fn $named(content: &str, model: &str) -> Raw {
             embed_one(content, model, $role)
         }
+
+        #[pg_extern(sql = false)]
+        fn $short(content: &str, model: &str, dimensions: i32) -> Raw {
+            embed_short(content, model, dimensions, $role)
+        }
     )*};
 }
 
 embed_functions! {
-    embed, embed_with_model => Role::Plain;
-    embed_query, embed_query_with_model => Role::Query;
-    embed_document, embed_document_with_model => Role::Document;
+    embed, embed_with_model, embed_short_with_model => Role::Plain;
+    embed_query, embed_query_with_model, embed_query_short_with_model => Role::Query;
+    embed_document, embed_document_with_model, embed_document_short_with_model => Role::Document;
 }
 
 /// One batch: all texts run through the model together. NULL elements give NULL elements.
@@ -78,6 +83,13 @@ fn embed_all(contents: &Array<&str>, model: &str, fcinfo: pg_sys::FunctionCallIn
 
 fn embed_one(content: &str, model: &str, role: Role) -> Raw {
     Raw(copy(&embed_text(content, model, role)))
+}
+
+/// The first `dimensions` elements of a text's vector.
+fn embed_short(content: &str, model: &str, dimensions: i32, role: Role) -> Raw {
+    let vector = embed_text(content, model, role);
+    let dimensions = usize::try_from(dimensions).unwrap_or(0);
+    Raw(copy(&with_encoder(model, |encoder, _| encoder.shorten(vector, dimensions)).or_raise()))
 }
 
 /// The vector of one text.

@@ -1,11 +1,14 @@
 //! `generate`: text from a decoder.
 
-use pg_answer_inference::decoder::{GenerateOptions, Message};
+use pg_answer_inference::decoder::{GenerateOptions, Message, Prompt, Sampling};
+use pg_answer_inference::language::{RewriteOptions, Rewriter};
+use pg_answer_inference::{LanguageModel, Result};
+use pg_answer_models::Kind;
 use pgrx::prelude::*;
 use pgrx::{Array, PgSqlErrorCode as Code};
 
 use crate::error::{OrRaise, Report};
-use crate::model::{Run, check, with_decoder};
+use crate::model::{self, Run, check, with_decoder, with_rewriter};
 use crate::settings;
 
 /// What a caller may choose about a generation.
@@ -33,9 +36,12 @@ impl Choices {
         });
         GenerateOptions {
             max_tokens,
-            temperature: self.temperature,
-            top_p: self.top_p,
-            seed: self.seed.map_or_else(random_seed, i64::cast_unsigned),
+            sampling: Sampling {
+                temperature: self.temperature,
+                top_p: self.top_p,
+                seed: self.seed.map_or_else(random_seed, i64::cast_unsigned),
+                ..Sampling::default()
+            },
             stop: self.stop,
             draft: true,
             max_memory: settings::max_memory(),
@@ -60,23 +66,74 @@ fn generate(
     top_p: f64,
     seed: Option<i64>,
     stop: Option<Array<&str>>,
+    top_k: i32,
+    min_p: f64,
+    repetition_penalty: f64,
 ) -> Option<String> {
     let prompt = prompt?;
+    let stop = stop.map_or_else(Vec::new, |s| s.iter().flatten().map(str::to_owned).collect());
+    let mut options = Choices { max_tokens, temperature, top_p, seed, stop }.options();
+    options.sampling.top_k = usize::try_from(top_k).unwrap_or_else(|_| {
+        let message = format!("top_k must be at least 0, not {top_k}");
+        Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message).raise()
+    });
+    (options.sampling.min_p, options.sampling.repetition_penalty) = (min_p, repetition_penalty);
+    let name = model.map_or_else(settings::generation_model, str::to_owned);
+    if model::kind(&name).or_raise() == Kind::EncoderDecoder {
+        let options = RewriteOptions {
+            max_tokens: options.max_tokens,
+            beams: None,
+            sampling: options.sampling,
+            stop: options.stop,
+            forced: true,
+        };
+        // Instructions stand before the text, as the family's own prefixes do.
+        let text = system.map_or_else(|| prompt.to_owned(), |system| format!("{system}{prompt}"));
+        return Some(rewrite(&name, |_| Ok(text), &options));
+    }
     let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
     let mut messages: Vec<Message> = system.map(|s| message("system", s)).into_iter().collect();
     messages.push(message("user", prompt));
-    let stop = stop.map_or_else(Vec::new, |s| s.iter().flatten().map(str::to_owned).collect());
-    Some(reply(&messages, model, Choices { max_tokens, temperature, top_p, seed, stop }))
+    let prompt = |model: &LanguageModel| match model.can_chat() || system.is_some() {
+        true => model.render_chat(&messages),
+        // Without a chat template a model only continues texts.
+        false => model.plain_prompt(prompt),
+    };
+    Some(write(&name, prompt, &options))
 }
 
 /// The model's reply to a conversation.
 pub fn reply(messages: &[Message], model: Option<&str>, choices: Choices) -> String {
-    let options = choices.options();
     let name = model.map_or_else(settings::generation_model, str::to_owned);
-    with_decoder(&name, |decoder, pool| {
-        let prompt = decoder.render_chat(messages)?;
-        let run = Run::begin(&name, 1, prompt.ids.len(), 0);
-        let generation = decoder.generate(&prompt, &options, pool, &mut check, &mut |_| Ok(()))?;
+    write(&name, |model| model.render_chat(messages), &choices.options())
+}
+
+/// What the encoder-decoder `name` writes about the text that `text` makes, given the model's own task prefixes.
+pub fn rewrite(
+    name: &str,
+    text: impl FnOnce(&Rewriter) -> Result<String>,
+    options: &RewriteOptions,
+) -> String {
+    with_rewriter(name, |rewriter, pool| {
+        let text = text(rewriter)?;
+        let run = Run::begin(name, 1, rewriter.count_tokens(&text)?, 0);
+        let rewritten = rewriter.rewrite(&text, options, pool, &mut check)?;
+        run.succeeded(rewritten.ids.len());
+        Ok(rewritten.text)
+    })
+    .or_raise()
+}
+
+/// What the model `name` writes after `prompt`.
+fn write(
+    name: &str,
+    prompt: impl FnOnce(&LanguageModel) -> Result<Prompt>,
+    options: &GenerateOptions,
+) -> String {
+    with_decoder(name, |decoder, pool| {
+        let prompt = prompt(&*decoder)?;
+        let run = Run::begin(name, 1, prompt.ids.len(), 0);
+        let generation = decoder.generate(&prompt, options, pool, &mut check, &mut |_| Ok(()))?;
         run.succeeded(generation.ids.len());
         Ok(generation.text)
     })

@@ -12,6 +12,7 @@ mod generate;
 mod index;
 mod model;
 mod rag;
+mod rerank;
 mod returned;
 mod settings;
 mod source;

@@ -36,6 +36,8 @@ static EMBEDDING_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
 static GENERATION_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
+static RERANKING_MODEL: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"ms-marco-MiniLM-L6-v2"));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static KERNELS: GucSetting<KernelsSetting> = GucSetting::<KernelsSetting>::new(KernelsSetting::Auto);
 static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(1024);
@@ -67,6 +69,14 @@ pub fn define() {
         c"Model of generate() and rag_answer() when none is named.",
         c"",
         &GENERATION_MODEL,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_answer.reranking_model",
+        c"Model of rerank() when none is named.",
+        c"",
+        &RERANKING_MODEL,
         GucContext::Userset,
         GucFlags::empty(),
     );
@@ -157,6 +167,11 @@ pub fn embedding_model() -> String {
 /// Model of `generate` and `rag_answer`.
 pub fn generation_model() -> String {
     text(&GENERATION_MODEL)
+}
+
+/// Model of `rerank`.
+pub fn reranking_model() -> String {
+    text(&RERANKING_MODEL)
 }
 
 /// Threads for one model run in this process; 0 means one per core.

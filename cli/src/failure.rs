@@ -145,6 +145,11 @@ impl From<catalogue::Error> for Failure {
             }
             catalogue::Error::Unknown { near, .. } => failure
                 .hint(format!("did you mean {}? See: pg_answer_model list --available", near.join(" or "))),
+            catalogue::Error::Unpinned(known) => failure.hint(format!(
+                "get its files from the hub, for example with: hf download {} --local-dir FOLDER, \
+                 then run: pg_answer_model add FOLDER --name {} --license {}",
+                known.repo, known.name, known.license
+            )),
             catalogue::Error::Invalid(_) => Self { kind: FailureKind::Local, ..failure },
             catalogue::Error::Io { .. } => Self { kind: FailureKind::Local, ..failure },
         }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use indicatif::HumanBytes;
-use pg_answer_models::{Card, Catalogue, Store};
+use pg_answer_models::{Card, Catalogue, Known, Store};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
@@ -42,13 +42,16 @@ pub fn list(store: &Store, catalogue: Option<&Catalogue>, json: bool) -> Result<
         })
         .collect();
     if json {
-        let text = serde_json::to_string_pretty(&rows).map_err(|e| Failure::new(e.to_string()))?;
+        let known = catalogue.map_or(&[][..], |catalogue| &catalogue.known[..]);
+        let all = [serde_json::to_value(&rows), serde_json::to_value(known)];
+        let all: Vec<serde_json::Value> = all.into_iter().flatten().filter_map(array).flatten().collect();
+        let text = serde_json::to_string_pretty(&all).map_err(|e| Failure::new(e.to_string()))?;
         print(&format!("{text}\n"))?;
     } else if rows.is_empty() {
         eprintln!("no models in {}", store.root().display());
         eprintln!("hint: see what there is with: pg_answer_model list --available");
     } else {
-        print(&table(&rows))?;
+        print(&table(&rows, catalogue))?;
     }
     for failure in &damaged {
         eprint!("{}", failure.report());
@@ -68,9 +71,29 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-fn table(rows: &[Row]) -> String {
-    let head =
-        ["NAME", "KIND", "ARCHITECTURE", "DIMS", "CONTEXT", "QUANTIZATION", "SIZE", "LICENSE", "INSTALLED"];
+fn array(value: serde_json::Value) -> Option<Vec<serde_json::Value>> {
+    match value {
+        serde_json::Value::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// The rows, and with a catalogue what they are for and what else can be added by hand.
+fn table(rows: &[Row], catalogue: Option<&Catalogue>) -> String {
+    const COLUMNS: usize = 11;
+    let head: [&str; COLUMNS] = [
+        "NAME",
+        "KIND",
+        "ARCHITECTURE",
+        "DIMS",
+        "CONTEXT",
+        "QUANTIZATION",
+        "SIZE",
+        "LICENSE",
+        "INSTALLED",
+        "BY",
+        "USE",
+    ];
     let mut lines = vec![head.map(str::to_owned)];
     lines.extend(rows.iter().map(|row| {
         let card = row.card;
@@ -84,10 +107,29 @@ fn table(rows: &[Row]) -> String {
             HumanBytes(row.bytes).to_string(),
             card.license.clone(),
             row.path.as_ref().map_or("-".to_owned(), |path| path.display().to_string()),
+            "pull".to_owned(),
+            card.description.clone(),
+        ]
+    }));
+    lines.extend(catalogue.iter().flat_map(|catalogue| &catalogue.known).map(|known: &Known| {
+        [
+            known.name.clone(),
+            known.kind.as_str().to_owned(),
+            known.architecture.clone(),
+            known.dims.map_or("-".to_owned(), |dims| dims.to_string()),
+            known.context_length.to_string(),
+            "-".to_owned(),
+            format!("~{} MB", known.megabytes),
+            known.license.clone(),
+            "-".to_owned(),
+            "add".to_owned(),
+            known.description.clone(),
         ]
     }));
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    // How to get a model, and what it is for, matter to those who choose one.
+    let columns = if catalogue.is_some() { COLUMNS } else { COLUMNS - 2 };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in &lines {
         let cells: Vec<String> =

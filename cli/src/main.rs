@@ -1,5 +1,6 @@
 //! `pg_answer_model`: pulls, verifies and lists the models that the extension `pg_answer` runs.
 
+mod add;
 mod failure;
 mod interrupt;
 mod list;
@@ -22,6 +23,7 @@ Examples:
   sudo pg_answer_model pull all-MiniLM-L6-v2  get a model for all databases of this machine
   pg_answer_model --model-path ~/models pull all-MiniLM-L6-v2
   pg_answer_model pull all-MiniLM-L6-v2 --from /media/usb/minilm   without any network
+  pg_answer_model add ./bge-small --name bge-small   a model of your own
   pg_answer_model verify                      read all models and compare their SHA-256
   pg_answer_model path all-MiniLM-L6-v2       the folder it is in
 
@@ -67,6 +69,18 @@ enum Command {
         /// Take the files from this folder (or its subfolder NAME) and use no network
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
+    },
+    /// Install a model that is in no catalogue: find out what it is, or why it cannot be run
+    Add {
+        /// Folder with config.json, tokenizer.json and safetensors, or a GGUF file
+        #[arg(value_name = "PATH")]
+        from: PathBuf,
+        /// Its name in SQL; a name stands for one content, for ever
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// SPDX name of its licence, for the list
+        #[arg(long, value_name = "LICENSE", default_value = "unknown")]
+        license: String,
     },
     /// List the installed models, or those that can be pulled
     List {
@@ -125,6 +139,7 @@ fn run(cli: Cli) -> Result<()> {
     };
     match cli.command {
         Command::Pull { names, from } => pull::pull(&store, &catalogue()?, &names, from.as_deref()),
+        Command::Add { from, name, license } => add::add(&store, &from, &name, &license),
         Command::List { available, json } => {
             let catalogue = if available { Some(catalogue()?) } else { None };
             list::list(&store, catalogue.as_ref(), json)

@@ -33,8 +33,12 @@ pub fn after_pull(model: &InstalledModel) -> Result<()> {
 fn prepare_one(model: &InstalledModel) -> Result<()> {
     let name = &model.card.name;
     let mut check = || interrupt::check().map_err(|_| Error::Interrupted);
-    let image = pg_answer_inference::prepare(model, &Pool::new(0)?, &mut check)?;
-    eprintln!("{name}: prepared, {} that all sessions share", HumanBytes(image.memory() as u64));
+    match pg_answer_inference::prepare(model, &Pool::new(0)?, &mut check)? {
+        Some(image) => {
+            eprintln!("{name}: prepared, {} that all sessions share", HumanBytes(image.memory() as u64));
+        }
+        None => eprintln!("{name}: all sessions share its files as they are"),
+    }
     Ok(())
 }
 

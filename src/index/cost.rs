@@ -60,7 +60,7 @@ pub unsafe extern "C-unwind" fn estimate(
         let refined = REFINED.min(rows * matching);
         let first_pages = directory * sequential
             + share * list_pages * (random * CLUSTERED).max(sequential)
-            + refined.min(pages) * (random * CLUSTERED).max(sequential);
+            + refined.min(share * pages) * (random * CLUSTERED).max(sequential);
         // Sixteen codes are scored at the price of one operator, as many keys are compared; a byte code is a distance.
         let groups = share * rows / 16.0;
         let scored = groups * (16.0 * matching).min(1.0);

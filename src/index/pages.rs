@@ -1,19 +1,37 @@
 //! Pages of the index: PostgreSQL's buffers, changed under generic WAL.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use pg_answer_ann::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
 use pg_answer_ann::{Error, Result};
-use pgrx::pg_sys::{self, Buffer, ForkNumber, Page, Relation};
+use pgrx::pg_sys::{self, Buffer, ForkNumber, Oid, Page, Relation};
 
 const PAGE: usize = pg_sys::BLCKSZ as usize;
 /// Where our bytes begin: behind PostgreSQL's page header.
 const START: usize = PAGE - PAYLOAD;
 const _: () = assert!(PAGE == 8192, "pg_answer_ann lays out pages of 8 KB");
 
+/// Indexes whose buffers are remembered; with more, all are forgotten.
+const MOST: usize = 64;
+
+/// For each page the buffer that it was in when this session read it last, or 0. A search reads hundreds of pages, and
+/// to look here is cheaper than in the table of all buffers. PostgreSQL checks that the page is still there.
+type Recent = Rc<RefCell<Vec<Buffer>>>;
+
+thread_local! {
+    static RECENT: RefCell<HashMap<Oid, Recent>> = RefCell::default();
+}
+
 /// The pages of one fork of an open index.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Pages {
     index: Relation,
     fork: ForkNumber::Type,
+    recent: Recent,
+    /// Whether to rest between pages as vacuum_cost_delay says.
+    vacuum: bool,
 }
 
 impl Pages {
@@ -22,7 +40,15 @@ impl Pages {
     /// # Safety
     /// The index stays open and locked while the pages are used.
     pub unsafe fn new(index: Relation) -> Self {
-        Self { index, fork: ForkNumber::MAIN_FORKNUM }
+        // SAFETY: the caller vouches for the index.
+        let oid = unsafe { (*index).rd_id };
+        let recent = RECENT.with_borrow_mut(|recent| {
+            if recent.len() >= MOST && !recent.contains_key(&oid) {
+                recent.clear();
+            }
+            recent.entry(oid).or_default().clone()
+        });
+        Self { index, fork: ForkNumber::MAIN_FORKNUM, recent, vacuum: false }
     }
 
     /// The fork that an unlogged index begins from after a crash.
@@ -30,7 +56,16 @@ impl Pages {
     /// # Safety
     /// As [`Self::new`].
     pub unsafe fn init_fork(index: Relation) -> Self {
-        Self { index, fork: ForkNumber::INIT_FORKNUM }
+        Self { index, fork: ForkNumber::INIT_FORKNUM, recent: Recent::default(), vacuum: false }
+    }
+
+    /// The main fork, for VACUUM.
+    ///
+    /// # Safety
+    /// As [`Self::new`].
+    pub unsafe fn for_vacuum(index: Relation) -> Self {
+        // SAFETY: the caller vouches for the index.
+        Self { vacuum: true, ..unsafe { Self::new(index) } }
     }
 
     /// Number of pages.
@@ -53,14 +88,45 @@ impl Pages {
 
     /// Reads and locks a page. Number [`NO_BLOCK`] means a new one to PostgreSQL.
     fn locked(&self, block: Block, mode: u32) -> Buffer {
+        let buffer = self.recent(block).unwrap_or_else(|| self.read_buffer(block));
+        // SAFETY: the buffer is pinned.
+        unsafe { pg_sys::LockBuffer(buffer, mode as i32) };
+        buffer
+    }
+
+    /// The buffer of a page, pinned.
+    fn read_buffer(&self, block: Block) -> Buffer {
+        let normal = pg_sys::ReadBufferMode::RBM_NORMAL;
         // SAFETY: `new` vouches for the relation; a page that is not there is an ERROR.
-        unsafe {
-            let normal = pg_sys::ReadBufferMode::RBM_NORMAL;
-            let buffer =
-                pg_sys::ReadBufferExtended(self.index, self.fork, block, normal, std::ptr::null_mut());
-            pg_sys::LockBuffer(buffer, mode as i32);
-            buffer
+        let buffer =
+            unsafe { pg_sys::ReadBufferExtended(self.index, self.fork, block, normal, std::ptr::null_mut()) };
+        if block != NO_BLOCK {
+            let mut recent = self.recent.borrow_mut();
+            if recent.len() <= block as usize {
+                recent.resize(block as usize + 1, 0);
+            }
+            recent[block as usize] = buffer;
         }
+        buffer
+    }
+
+    /// The buffer of a page, pinned, if the page still is where it was.
+    fn recent(&self, block: Block) -> Option<Buffer> {
+        let buffer = self.hint(block)?;
+        // SAFETY: `new` vouches for the relation; the number is that of a buffer of this server.
+        unsafe {
+            #[cfg(feature = "pg15")]
+            let file = (*self.index).rd_node;
+            #[cfg(not(feature = "pg15"))]
+            let file = (*self.index).rd_locator;
+            pg_sys::ReadRecentBuffer(file, self.fork, block, buffer).then_some(buffer)
+        }
+    }
+
+    /// The shared buffer where a page was.
+    fn hint(&self, block: Block) -> Option<Buffer> {
+        // Buffers of temporary tables have negative numbers.
+        self.recent.borrow().get(block as usize).copied().filter(|buffer| *buffer > 0)
     }
 
     fn existing(&self, block: Block, mode: u32) -> Result<Buffer> {
@@ -108,15 +174,22 @@ impl PageStore for Pages {
         }
     }
 
-    fn prefetch(&self, block: Block) {
-        if block != NO_BLOCK {
-            // SAFETY: `new` vouches for the relation.
-            unsafe { pg_sys::PrefetchBuffer(self.index, self.fork, block) };
+    #[cfg(target_arch = "x86_64")]
+    fn prefetch(&self, block: Block, places: &[usize]) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        if let Some(buffer) = self.hint(block) {
+            // SAFETY: the number is that of a buffer; to prefetch from any address is harmless.
+            unsafe {
+                let page = pg_sys::BufferGetPage(buffer).cast::<i8>();
+                for place in places {
+                    _mm_prefetch::<_MM_HINT_T0>(page.wrapping_add(START + place));
+                }
+            }
         }
     }
 
     fn change(&self) -> BufferChange {
-        BufferChange { pages: *self, xlog: std::ptr::null_mut(), locked: Vec::new() }
+        BufferChange { pages: self.clone(), xlog: std::ptr::null_mut(), locked: Vec::new() }
     }
 
     fn append(&self, bytes: &[u8]) -> Result<Block> {
@@ -135,7 +208,17 @@ impl PageStore for Pages {
     }
 
     fn check(&self) -> Result<()> {
-        pgrx::check_for_interrupts!();
+        if self.vacuum {
+            // SAFETY: a plain call, which lets interrupts through; this is called without a lock on a page.
+            unsafe {
+                #[cfg(not(feature = "pg18"))]
+                pg_sys::vacuum_delay_point();
+                #[cfg(feature = "pg18")]
+                pg_sys::vacuum_delay_point(false);
+            }
+        } else {
+            pgrx::check_for_interrupts!();
+        }
         Ok(())
     }
 }
@@ -179,7 +262,7 @@ impl Change for BufferChange {
     }
 
     fn add(&mut self) -> Result<(usize, Block)> {
-        let Pages { index, .. } = self.pages;
+        let index = self.pages.index;
         // SAFETY: the relation is open; the lock is what extending an index needs.
         let block = unsafe {
             pg_sys::LockRelationForExtension(index, pg_sys::ExclusiveLock as i32);

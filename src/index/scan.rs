@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use pg_answer_ann::Space;
 use pg_answer_ann::meta::Meta;
-use pg_answer_ann::search::{Effort, Search};
+use pg_answer_ann::search::{Effort, Search, Work};
 use pgrx::pg_sys::{self, Datum, IndexScanDesc, Relation, ScanDirection, ScanKey};
-use pgrx::{PgMemoryContexts, PgSqlErrorCode};
+use pgrx::{PgLogLevel, PgMemoryContexts, PgSqlErrorCode};
 
 use super::keys::Keys;
 use super::opclass::OpClass;
@@ -96,8 +96,19 @@ pub unsafe extern "C-unwind" fn end(scan: IndexScanDesc) {
 }
 
 impl Scan {
+    /// Ends the search, and tells at DEBUG1 what it has done: EXPLAIN has no place for that before PostgreSQL 18.
     fn stop(&mut self) {
-        (self.started, self.search) = (false, None);
+        self.started = false;
+        let Some(search) = self.search.take() else { return };
+        // SAFETY: a plain call.
+        if unsafe { pg_sys::message_level_is_interesting(pg_sys::DEBUG1 as i32) } {
+            let Work { lists, visited, seen, scored, refined, widened } = search.work();
+            let message = format!(
+                "ann scan: visited {visited} of {lists} lists, scored {scored} of {seen} entries, refined {refined}, \
+                 widened {widened} times"
+            );
+            Report::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message).report(PgLogLevel::DEBUG1);
+        }
     }
 
     /// Begins the search for what the scan is ordered by.

@@ -17,7 +17,7 @@ pub unsafe extern "C-unwind" fn bulk_delete(
 ) -> *mut IndexBulkDeleteResult {
     // SAFETY: PostgreSQL passes an open index, the statistics of the last call or null, and a callback with its state.
     unsafe {
-        let pages = Pages::new((*info).index);
+        let pages = Pages::for_vacuum((*info).index);
         let (meta, space) = space::of((*info).index, &pages);
         let Some(callback) = callback else { return stats };
         let removed = remove(&pages, &meta, &space, |row| {
@@ -40,7 +40,7 @@ pub unsafe extern "C-unwind" fn cleanup(
         if (*info).analyze_only || !stats.is_null() {
             return stats;
         }
-        let pages = Pages::new((*info).index);
+        let pages = Pages::for_vacuum((*info).index);
         let (meta, space) = space::of((*info).index, &pages);
         let counted = remove(&pages, &meta, &space, |_| false).or_raise();
         report(&pages, stats, counted)

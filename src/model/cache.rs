@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use pg_answer_inference::decoder::Decoder;
 use pg_answer_inference::encoder::Encoder;
-use pg_answer_inference::{Error, Kernels, Pool, Result};
+use pg_answer_inference::language::Rewriter;
+use pg_answer_inference::{Error, Kernels, LanguageModel, Pool, Reranker, Result};
 use pg_answer_models::{InstalledModel, Kind, Store};
 
 use crate::model::check;
@@ -45,11 +45,9 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
             None => {
                 let installed = store.open(name)?;
                 if installed.card.kind != kind {
-                    let reason = match kind {
-                        Kind::Encoder => "it makes text, not vectors",
-                        Kind::Decoder => "it makes vectors, not text",
-                    };
-                    return Err(Error::Unsupported { model: name.to_owned(), reason: reason.to_owned() });
+                    let reason =
+                        format!("it is of kind {}, not {}", installed.card.kind.as_str(), kind.as_str());
+                    return Err(Error::Unsupported { model: name.to_owned(), reason });
                 }
                 // Make room first: two large models need not fit at once.
                 self.loaded.borrow_mut().truncate(LIMIT - 1);
@@ -66,14 +64,20 @@ impl<T, const LIMIT: usize> Cache<T, LIMIT> {
     }
 }
 
-/// Small and often used side by side (a query's model and a reranker, two sources).
+/// Small and often used side by side (the models of two sources).
 const ENCODERS: usize = 4;
+/// They serve one query at a time, and their weights are mapped.
+const RERANKERS: usize = 2;
+/// Their weights are mapped.
+const REWRITERS: usize = 2;
 /// Large: one at a time.
 const DECODERS: usize = 1;
 
 thread_local! {
     static LOADED_ENCODERS: Cache<Encoder, ENCODERS> = const { Cache::new() };
-    static LOADED_DECODERS: Cache<RefCell<Decoder>, DECODERS> = const { Cache::new() };
+    static LOADED_RERANKERS: Cache<Reranker, RERANKERS> = const { Cache::new() };
+    static LOADED_REWRITERS: Cache<Rewriter, REWRITERS> = const { Cache::new() };
+    static LOADED_DECODERS: Cache<RefCell<LanguageModel>, DECODERS> = const { Cache::new() };
     static POOL: RefCell<Option<(usize, Rc<Pool>)>> = const { RefCell::new(None) };
 }
 
@@ -99,14 +103,34 @@ pub fn with_encoder<R>(name: &str, work: impl FnOnce(&Encoder, &Pool) -> Result<
     work(&encoder, &*pool()?)
 }
 
+/// Runs `work` with reranker `name`, loading it first if need be.
+///
+/// # Errors
+/// Those of the load and of `work`.
+pub fn with_reranker<R>(name: &str, work: impl FnOnce(&Reranker, &Pool) -> Result<R>) -> Result<R> {
+    let reranker = LOADED_RERANKERS
+        .with(|cache| cache.get(name, Kind::CrossEncoder, |model, _| Reranker::load(model)))?;
+    work(&reranker, &*pool()?)
+}
+
+/// Runs `work` with encoder-decoder `name`, loading it first if need be.
+///
+/// # Errors
+/// Those of the load and of `work`.
+pub fn with_rewriter<R>(name: &str, work: impl FnOnce(&Rewriter, &Pool) -> Result<R>) -> Result<R> {
+    let load = |model: &InstalledModel, _| Rewriter::load(model);
+    let rewriter = LOADED_REWRITERS.with(|cache| cache.get(name, Kind::EncoderDecoder, load))?;
+    work(&rewriter, &*pool()?)
+}
+
 /// Runs `work` with decoder `name`, loading it first if need be.
 ///
 /// # Errors
 /// Those of the load and of `work`.
-pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut Decoder, &Pool) -> Result<R>) -> Result<R> {
+pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut LanguageModel, &Pool) -> Result<R>) -> Result<R> {
     let pool = pool()?;
     let load = |model: &InstalledModel, kernels| {
-        Ok(RefCell::new(Decoder::load_for(model, kernels, &pool, &mut check)?))
+        Ok(RefCell::new(LanguageModel::load(model, kernels, &pool, &mut check)?))
     };
     let decoder = LOADED_DECODERS.with(|cache| cache.get(name, Kind::Decoder, load))?;
     // No SQL runs while a model does, so nothing in this session can ask for it a second time.
@@ -117,7 +141,7 @@ pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut Decoder, &Pool) -> Res
 ///
 /// # Errors
 /// When it is not installed or damaged.
-pub(super) fn kind(name: &str) -> Result<Kind> {
+pub fn kind(name: &str) -> Result<Kind> {
     let store = Store::new(settings::model_path());
     let dir = store.root().join(name);
     if LOADED_ENCODERS.with(|cache| cache.find(&dir)).is_some() {
@@ -132,5 +156,7 @@ pub(super) fn kind(name: &str) -> Result<Kind> {
 /// Bytes that the model in folder `dir` holds in this process, if it is loaded.
 pub(super) fn loaded_bytes(dir: &Path) -> Option<usize> {
     let encoder = LOADED_ENCODERS.with(|cache| cache.find(dir)).map(|m| m.memory());
+    let encoder = encoder.or_else(|| LOADED_REWRITERS.with(|cache| cache.find(dir)).map(|m| m.memory()));
+    let encoder = encoder.or_else(|| LOADED_RERANKERS.with(|cache| cache.find(dir)).map(|m| m.memory()));
     encoder.or_else(|| LOADED_DECODERS.with(|cache| cache.find(dir)).map(|m| m.borrow().memory()))
 }

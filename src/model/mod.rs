@@ -6,7 +6,7 @@ mod error;
 mod stats;
 mod view;
 
-pub use cache::{with_decoder, with_encoder};
+pub use cache::{kind, with_decoder, with_encoder, with_reranker, with_rewriter};
 pub use stats::Run;
 
 use pg_answer_inference::encoder::{Encoder, Role, Tokens};
@@ -23,6 +23,8 @@ pub fn count_tokens(name: &str, text: &str) -> Result<usize> {
             Ok(encoder.tokenize_checked(text, Role::Plain, &mut check)?.untruncated)
         }),
         Kind::Decoder => with_decoder(name, |decoder, _| decoder.count_tokens(text)),
+        Kind::EncoderDecoder => with_rewriter(name, |rewriter, _| rewriter.count_tokens(text)),
+        Kind::CrossEncoder => with_reranker(name, |reranker, _| reranker.count_tokens(text)),
     }
 }
 

@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use super::cache::loaded_bytes;
 use crate::error::{OrRaise, Report};
 use crate::settings;
-use pg_answer_models::{Kind, Store};
+use pg_answer_models::Store;
 
 /// One row per installed model; a damaged one raises a WARNING and is left out.
 #[pg_extern(sql = false)]
@@ -41,13 +41,9 @@ fn pg_answer_installed_models() -> TableIterator<
             let sha256 = model.card.sha256().to_owned();
             let bytes = model.card.bytes();
             let card = model.card;
-            let kind = match card.kind {
-                Kind::Encoder => "encoder",
-                Kind::Decoder => "decoder",
-            };
             Some((
                 card.name,
-                kind.to_owned(),
+                card.kind.as_str().to_owned(),
                 card.architecture,
                 card.dims.and_then(|d| i32::try_from(d).ok()),
                 i32::try_from(card.context_length).unwrap_or(i32::MAX),
@@ -67,6 +63,12 @@ fn pg_answer_installed_models() -> TableIterator<
 #[pg_extern(sql = false)]
 fn embedding_model() -> String {
     settings::embedding_model()
+}
+
+/// The model that `rerank` uses now.
+#[pg_extern(sql = false)]
+fn reranking_model() -> String {
+    settings::reranking_model()
 }
 
 /// The model that `generate(text)` and `rag_answer` use now.

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod dump;
 mod extension;
+mod families;
 mod index;
 mod pgvector;
 mod queue;

@@ -1,5 +1,6 @@
 //! The command `pg_answer_model` from the outside: its sources, its messages, its exit status.
 
+mod add;
 mod commands;
 mod hub;
 mod pip;

@@ -14,9 +14,9 @@ use crate::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
 use crate::{Error, Key, Metric, Result, RowId, Space};
 
 /// Rows of a sample for each list.
-const SAMPLES_PER_LIST: usize = 40;
+const SAMPLES_PER_LIST: usize = 32;
 /// Rounds of k-means.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 6;
 
 /// How large an index will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub struct Plan {
 impl Plan {
     /// For `rows` rows, with at most `memory` bytes for the sample and for the pages being filled.
     pub fn new(rows: f64, dims: usize, memory: usize) -> Self {
-        // Lists of √n rows and more keep both the centroids and the codes of a search few; short lists waste pages.
-        let lists = (1.75 * rows.max(0.0).sqrt()).min(rows / 256.0);
+        // Lists of about √n rows keep both the centroids and the codes of a search few; short lists waste pages.
+        let lists = (2.5 * rows.max(0.0).sqrt()).min(rows / 128.0);
         let lists = lists.min((memory / (4 * PAYLOAD)) as f64).max(1.0) as usize;
         let room = memory / (8 * dims.next_multiple_of(64));
         Self { lists, sample: (lists * SAMPLES_PER_LIST).min(room).max(lists) }

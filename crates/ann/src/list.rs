@@ -67,6 +67,18 @@ impl Layout {
         of(if full > 0 { full } else { most }).0
     }
 
+    /// Where a list page is read first and in steps that no processor foresees.
+    pub(crate) fn beginnings(&self) -> [usize; 7] {
+        let half = PAYLOAD / 2;
+        [0, self.adds, self.scales, self.codes, self.codes + 64, half, half + 64]
+    }
+
+    /// The cache lines of a record.
+    pub(crate) fn record_lines(&self, place: usize) -> impl Iterator<Item = usize> {
+        let at = HEADER + place * self.record;
+        (at..at + self.record).step_by(64)
+    }
+
     /// Pages of codes of a full list page.
     pub fn code_pages(&self) -> usize {
         self.capacity.div_ceil(self.per_page)
@@ -156,7 +168,8 @@ impl Layout {
         let (adds, scales) = (numbers(self.adds), numbers(self.scales));
         let mut estimates = [0.0; LANES];
         for i in 0..LANES {
-            let product = sums[i] as f32 * step - bias;
+            // Signed, since vector instructions of all processors convert that; sums are small.
+            let product = sums[i] as i32 as f32 * step - bias;
             estimates[i] = base + f32::from_le_bytes(adds[i]) - f32::from_le_bytes(scales[i]) * product;
         }
         Scores { estimates }

@@ -24,8 +24,12 @@ pub struct Effort {
 const FIRST: usize = 16;
 /// Factor by which the rows grow each time, and the entries refined for them.
 const GROWTH: usize = 2;
+/// The entries to refine for n rows grow with this power of n.
+const DEPTH: f64 = 0.75;
+/// Records between the one that is read and the one that is fetched for later.
+const AHEAD: usize = 4;
 /// The lists that hold the nearest n rows grow with this power of n.
-const SPREAD: f64 = 0.5;
+const SPREAD: f64 = 0.35;
 
 /// A row, and a number that is not above its distance. NaN stands for a distance that is NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,8 +70,11 @@ struct Scored {
 /// Where an entry is to be refined.
 struct Spot {
     row: RowId,
+    /// Place of its list in the order of visits.
+    list: u32,
+    /// Place of its record on its page.
+    place: u32,
     block: Block,
-    place: usize,
     last: bool,
 }
 
@@ -80,7 +87,7 @@ pub struct Search {
     lists: Vec<(List, ListBase)>,
     /// Lists to visit for the first rows.
     probes: usize,
-    /// Entries to refine for each row.
+    /// Entries to refine for each of the first rows.
     refine: f64,
     /// Rows to return before the search is widened.
     quota: usize,
@@ -179,7 +186,8 @@ impl Search {
         while self.work.visited < self.lists.len().min(self.lists_wanted()) {
             self.visit(store)?;
         }
-        let wanted = (self.refine * self.quota as f64) as usize;
+        // The deeper in the result, the less it matters that a single row be missed.
+        let wanted = (self.refine * FIRST as f64 * self.depth().powf(DEPTH)) as usize;
         let picked = self.pick(wanted.saturating_sub(self.work.refined).max(1));
         self.work.refined += picked.len();
         self.refine(store, space, &picked)?;
@@ -188,10 +196,15 @@ impl Search {
         Ok(())
     }
 
+    /// How many times the first rows the present quota is.
+    fn depth(&self) -> f64 {
+        self.quota as f64 / FIRST as f64
+    }
+
     /// Lists to visit for the present quota. Of rows that pass a filter the nearest are as far away as so many more of
     /// all rows.
     fn lists_wanted(&self) -> usize {
-        let mut rows = self.quota as f64 / FIRST as f64;
+        let mut rows = self.depth();
         if !self.filter.is_empty() {
             rows *= (self.work.seen + 1) as f64 / (self.work.scored + 1) as f64;
         }
@@ -203,6 +216,7 @@ impl Search {
         let order = self.work.visited;
         let (list, base) = self.lists[order];
         self.work.visited += 1;
+        let beginnings = self.layout.beginnings();
         let (mut block, mut chain) = (list.first, Chain::default());
         while block != NO_BLOCK {
             chain.step(block)?;
@@ -210,6 +224,11 @@ impl Search {
             let first = self.scores.len();
             block = store.read(block, |page| {
                 self.layout.expect(page, block, list.id)?;
+                let soon = match page::next(page) {
+                    NO_BLOCK => self.lists.get(order + 1).map_or(NO_BLOCK, |(list, _)| list.first),
+                    next => next,
+                };
+                store.prefetch(soon, &beginnings);
                 let before = self.left;
                 self.score(page, base.base as f32);
                 if self.left > before {
@@ -239,15 +258,22 @@ impl Search {
                 continue;
             }
             let mut scores = self.layout.score(page, group, &self.query, base).estimates;
-            for (i, score) in scores.iter_mut().enumerate() {
-                if mask >> i & 1 == 0 {
+            if *mask != u16::MAX {
+                for (_, score) in scores.iter_mut().enumerate().filter(|(i, _)| mask >> i & 1 == 0) {
                     *score = f32::NAN;
-                } else if score.is_nan() && !self.layout.add(page, group * LANES + i).is_nan() {
-                    // Beyond single precision, but no hole.
-                    *score = f32::MAX;
                 }
             }
-            let valid = scores.iter().map(|score| usize::from(!score.is_nan())).sum::<usize>();
+            let mut valid = numbers(&scores);
+            if valid < mask.count_ones() as usize {
+                // Holes, or distances beyond single precision.
+                for (i, score) in scores.iter_mut().enumerate() {
+                    let hole = self.layout.add(page, group * LANES + i).is_nan();
+                    if score.is_nan() && mask >> i & 1 == 1 && !hole {
+                        *score = f32::MAX;
+                    }
+                }
+                valid = numbers(&scores);
+            }
             self.work.scored += valid;
             self.left += valid;
             self.scores.extend(scores);
@@ -284,49 +310,62 @@ impl Search {
         places
     }
 
-    /// Adds the rows at some places in `scores` to those that are ready.
-    fn refine(&mut self, store: &impl PageStore, space: &Space, places: &[u32]) -> Result<()> {
-        let (mut rest, mut spots) = (places, Vec::new());
+    /// Where the records of the entries at some places in `scores` are.
+    fn locate(&self, store: &impl PageStore, places: &[u32]) -> Result<Vec<Spot>> {
+        let (mut rest, mut spots) = (places, Vec::with_capacity(places.len()));
         while let Some(first) = rest.first() {
             let at = self.pages.partition_point(|page| page.first <= *first as usize) - 1;
             let scored = self.pages[at];
             let end = self.pages.get(at + 1).map_or(usize::MAX, |next| next.first);
             let here;
             (here, rest) = rest.split_at(rest.partition_point(|place| (*place as usize) < end));
-            let (list, base) = self.lists[scored.list as usize];
             store.read(scored.block, |page| {
-                self.layout.expect(page, scored.block, list.id)?;
+                self.layout.expect(page, scored.block, self.lists[scored.list as usize].0.id)?;
                 for entry in here.iter().map(|place| *place as usize - scored.first) {
                     let row = self.layout.row(page, entry);
                     // It may have been removed since.
                     if row != NO_ROW {
                         let (block, place) = self.layout.location(page, entry);
-                        spots.push(Spot {
-                            row,
-                            block,
-                            place,
-                            last: self.layout.add(page, entry) == f32::MAX,
-                        });
+                        let last = self.layout.add(page, entry) == f32::MAX;
+                        spots.push(Spot { row, list: scored.list, place: place as u32, block, last });
                     }
                 }
                 Ok(())
             })?;
-            for spots in spots.chunk_by(|a, b| a.block == b.block) {
-                store.check()?;
-                store.read(spots[0].block, |page| {
-                    self.layout.expect_codes(page, spots[0].block, list.id)?;
-                    self.ready.extend(spots.iter().map(|spot| {
-                        let record = self.layout.record(page, spot.place);
-                        let bound = space.lower_bound(&self.query, base, spot.last, record);
-                        Found { row: spot.row, bound }
-                    }));
-                    Ok(())
-                })?;
+        }
+        Ok(spots)
+    }
+
+    /// Adds the rows at some places in `scores` to those that are ready.
+    fn refine(&mut self, store: &impl PageStore, space: &Space, places: &[u32]) -> Result<()> {
+        let spots = self.locate(store, places)?;
+        let (mut lines, mut done) = (Vec::new(), 0);
+        for here in spots.chunk_by(|a, b| a.block == b.block) {
+            store.check()?;
+            done += here.len();
+            for soon in spots.iter().skip(done + AHEAD).take(here.len()) {
+                lines.clear();
+                lines.extend(self.layout.record_lines(soon.place as usize));
+                store.prefetch(soon.block, &lines);
             }
-            spots.clear();
+            let (list, base) = self.lists[here[0].list as usize];
+            store.read(here[0].block, |page| {
+                self.layout.expect_codes(page, here[0].block, list.id)?;
+                self.ready.extend(here.iter().map(|spot| {
+                    let record = self.layout.record(page, spot.place as usize);
+                    let bound = space.lower_bound(&self.query, base, spot.last, record);
+                    Found { row: spot.row, bound }
+                }));
+                Ok(())
+            })?;
         }
         Ok(())
     }
+}
+
+/// Scores that are numbers.
+fn numbers(scores: &[f32; LANES]) -> usize {
+    scores.iter().map(|score| u32::from(!score.is_nan())).sum::<u32>() as usize
 }
 
 /// Keeps the `n` least, and returns the largest of them.

@@ -24,8 +24,8 @@ pub trait PageStore {
     /// When there is no such page, and those of `look`.
     fn read<R>(&self, block: Block, look: impl FnOnce(&[u8]) -> Result<R>) -> Result<R>;
 
-    /// Asks that a page be brought nearer, for a read soon.
-    fn prefetch(&self, _block: Block) {}
+    /// Asks that some bytes of a page be brought into the processor's caches, for a read soon.
+    fn prefetch(&self, _block: Block, _places: &[usize]) {}
 
     /// Begins a change.
     fn change(&self) -> Self::Change<'_>;

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use pg_answer_inference::Pool;
-use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt};
+use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt, Sampling};
 use pg_answer_models::{InstalledModel, Kind, Store};
 
 const ROUNDS: usize = 3;
@@ -94,9 +94,7 @@ impl Drop for Peer {
 fn ours(decoder: &mut Decoder, pool: &Pool, timer: Timer, work: &Work) -> (f64, f64) {
     let options = GenerateOptions {
         max_tokens: work.written + 1,
-        temperature: 0.0,
-        top_p: 1.0,
-        seed: 0,
+        sampling: Sampling::default(),
         stop: Vec::new(),
         draft: work.draft,
         max_memory: usize::MAX,

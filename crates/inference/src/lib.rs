@@ -1,4 +1,4 @@
-//! Encoders and decoders on the CPU: model files, tokenizers, forward passes, sampling.
+//! Encoders, rerankers and decoders on the CPU: model files, tokenizers, forward passes, sampling.
 //!
 //! Nothing here knows PostgreSQL. Long work calls a [`Check`] on the calling thread at least every few
 //! tens of milliseconds; it stops the work by returning an error or by unwinding.
@@ -6,11 +6,18 @@
 pub mod decoder;
 pub mod encoder;
 pub mod error;
+pub mod families;
+pub mod inspect;
+pub mod language;
+pub mod network;
 pub mod prepared;
+pub mod reranker;
 pub mod threads;
 
 pub use encoder::{Encoder, Role, Tokens};
 pub use error::{Error, Result};
+pub use language::LanguageModel;
+pub use reranker::Reranker;
 pub use threads::Pool;
 
 use std::sync::Arc;
@@ -27,20 +34,29 @@ pub enum Kernels {
     /// The kernels of this crate.
     #[default]
     Auto,
+    /// Packed panels in bfloat16, where the model is a BERT.
+    Packed,
+    /// f32 on the weights as they are.
+    Exact,
     /// Those of candle: slow, and the reference of the others.
     Candle,
 }
 
-/// Writes the prepared file of `model`, in place of older ones.
+/// Writes the prepared file of `model`, in place of older ones; none where sessions share the model's own
+/// files as they are.
 ///
 /// # Errors
 /// What loading the model says; [`pg_answer_models::Error::Io`] when the file cannot be written; what `check` says.
-pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Arc<Image>> {
+pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<Option<Arc<Image>>> {
     let image = match model.card.kind {
         Kind::Encoder => encoder::prepare(model, check),
-        Kind::Decoder => decoder::prepare(model, pool, check),
+        Kind::Decoder if language::has_kernels(model) => decoder::prepare(model, pool, check).map(Some),
+        Kind::Decoder => Ok(None),
+        Kind::CrossEncoder | Kind::EncoderDecoder => Ok(None),
     }?;
-    prepared::remove_others(model, &image)?;
+    if let Some(image) = &image {
+        prepared::remove_others(model, image)?;
+    }
     Ok(image)
 }
 
@@ -52,5 +68,6 @@ pub fn prepared(model: &InstalledModel) -> Result<Option<Arc<Image>>> {
     match model.card.kind {
         Kind::Encoder => encoder::prepared(model),
         Kind::Decoder => Image::open(model, decoder::LAYOUT),
+        Kind::CrossEncoder | Kind::EncoderDecoder => Ok(None),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pg_answer_inference::decoder::{Decoder, GenerateOptions, Prompt};
+use pg_answer_inference::decoder::{Decoder, GenerateOptions, Prompt, Sampling};
 use pg_answer_inference::{Error, Kernels, Pool};
 use pg_answer_models::{Card, File, InstalledModel, Kind};
 use serde::Deserialize;
@@ -64,9 +64,7 @@ fn candle_gives_the_reference_and_takes_drafts() {
         for draft in [false, true] {
             let options = GenerateOptions {
                 max_tokens: 16,
-                temperature: 0.0,
-                top_p: 1.0,
-                seed: 0,
+                sampling: Sampling::default(),
                 stop: Vec::new(),
                 draft,
                 max_memory: usize::MAX,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pg_answer_inference::decoder::gguf::Gguf;
-use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt, StopReason};
+use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt, Sampling, StopReason};
 use pg_answer_inference::{Error, Pool, Result};
 use pg_answer_models::{Card, File, InstalledModel, Kind};
 use serde::Deserialize;
@@ -77,9 +77,7 @@ fn load(file: &str, pool: &Pool) -> Decoder {
 fn options(max_tokens: usize) -> GenerateOptions {
     GenerateOptions {
         max_tokens,
-        temperature: 0.0,
-        top_p: 1.0,
-        seed: 0,
+        sampling: Sampling::default(),
         stop: Vec::new(),
         draft: true,
         max_memory: usize::MAX,
@@ -141,7 +139,10 @@ fn results_depend_neither_on_threads_nor_on_how_tokens_go_together() {
         let scored = b.score(&ids[..120], &ids[120..], 1, &two, &mut || Ok(())).unwrap();
         let last = a.score(&ids[..199], &ids[199..], 1, &one, &mut || Ok(())).unwrap();
         assert_eq!(scored.last(), last.last(), "{file}");
-        let hot = GenerateOptions { temperature: 0.9, top_p: 0.95, seed: 5, ..options(20) };
+        let hot = GenerateOptions {
+            sampling: Sampling { temperature: 0.9, top_p: 0.95, seed: 5, ..Sampling::default() },
+            ..options(20)
+        };
         let run = |d: &mut Decoder, pool: &Pool| {
             d.generate(&prompt(&ids[..9]), &hot, pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
         };
@@ -159,7 +160,8 @@ fn drafts_change_the_passes_and_not_the_answer() {
             let ids: Vec<u32> = (0..60).map(|i| (start * 71 + i % 15 * 37) % 990).collect();
             for temperature in [0.0, 0.4] {
                 let mut run = |draft| {
-                    let options = GenerateOptions { draft, temperature, seed: 3, ..options(40) };
+                    let sampling = Sampling { temperature, seed: 3, ..Sampling::default() };
+                    let options = GenerateOptions { draft, sampling, ..options(40) };
                     decoder.forget();
                     decoder.generate(&prompt(&ids), &options, &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
                 };
@@ -233,7 +235,8 @@ fn nonsense_is_an_error_and_the_decoder_goes_on() {
     assert!(invalid(answer(&mut decoder, &good, &options(0))));
     assert!(invalid(answer(&mut decoder, &prompt(&[]), &options(5))));
     assert!(invalid(answer(&mut decoder, &prompt(&[1000]), &options(5))));
-    let cold = GenerateOptions { temperature: -1.0, ..options(5) };
+    let sampling = Sampling { temperature: -1.0, ..Sampling::default() };
+    let cold = GenerateOptions { sampling, ..options(5) };
     assert!(invalid(answer(&mut decoder, &good, &cold)));
     let long = prompt(&vec![1; decoder.context_length()]);
     assert!(matches!(answer(&mut decoder, &long, &options(5)), Err(Error::TooLong { limit: 256, .. })));

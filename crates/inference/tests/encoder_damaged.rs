@@ -5,6 +5,7 @@
 mod model;
 
 use model::{FILES, TinyModel};
+use pg_answer_inference::encoder::Kernels;
 use pg_answer_inference::{Encoder, Pool, Role};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -12,11 +13,13 @@ use serde_json::Value;
 
 /// Loads the model and, when it can be loaded, uses it. Any result will do; a panic fails the test.
 fn try_model(model: &TinyModel) {
-    let Ok(encoder) = Encoder::load(&model.open()) else { return };
-    let Ok(tokens) = encoder.tokenize("Vacuum [MASK] 石英砂 reclaims", Role::Query) else { return };
-    let pool = Pool::new(1).unwrap();
-    if let Ok(vectors) = encoder.embed(&[tokens], &pool, &mut || Ok(())) {
-        assert!(vectors[0].len() == encoder.dims() && vectors[0].iter().all(|x| x.is_finite()));
+    for kernels in [Kernels::Packed, Kernels::Exact] {
+        let Ok(encoder) = Encoder::load_for(&model.open(), kernels) else { continue };
+        let Ok(tokens) = encoder.tokenize("Vacuum [MASK] 石英砂 reclaims", Role::Query) else { continue };
+        let pool = Pool::new(1).unwrap();
+        if let Ok(vectors) = encoder.embed(&[tokens], &pool, &mut || Ok(())) {
+            assert!(vectors[0].len() == encoder.dims() && vectors[0].iter().all(|x| x.is_finite()));
+        }
     }
 }
 

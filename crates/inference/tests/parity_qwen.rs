@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use pg_answer_inference::Pool;
-use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, StopReason};
+use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Sampling, StopReason};
 use pg_answer_models::Store;
 use serde::Deserialize;
 
@@ -66,9 +66,7 @@ fn messages(case: &Case) -> Vec<Message> {
 fn options() -> GenerateOptions {
     GenerateOptions {
         max_tokens: 48,
-        temperature: 0.0,
-        top_p: 1.0,
-        seed: 0,
+        sampling: Sampling::default(),
         stop: Vec::new(),
         draft: true,
         max_memory: usize::MAX,

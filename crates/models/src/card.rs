@@ -16,6 +16,10 @@ pub enum Kind {
     Encoder,
     /// Text in, more text out.
     Decoder,
+    /// A question and a passage in, a score out.
+    CrossEncoder,
+    /// Text in, another text about it out.
+    EncoderDecoder,
 }
 
 /// What an installed model is.
@@ -60,6 +64,8 @@ impl Kind {
         match self {
             Self::Encoder => "encoder",
             Self::Decoder => "decoder",
+            Self::CrossEncoder => "cross-encoder",
+            Self::EncoderDecoder => "encoder-decoder",
         }
     }
 }
@@ -91,7 +97,9 @@ impl Card {
         }
         match (self.kind, self.dims) {
             (Kind::Encoder, None | Some(0)) => return Err("it is an encoder without dimensions".to_owned()),
-            (Kind::Decoder, Some(_)) => return Err("it is a decoder with dimensions".to_owned()),
+            (Kind::Decoder | Kind::CrossEncoder | Kind::EncoderDecoder, Some(_)) => {
+                return Err(format!("it is of kind {} and has dimensions", self.kind.as_str()));
+            }
             _ => {}
         }
         let mut paths = HashSet::new();

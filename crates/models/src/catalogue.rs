@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Card, card::is_word};
+use crate::{Card, Kind, card::is_word};
 
 /// The catalogue that is built in.
 const BUILT_IN: &str = include_str!("../models.toml");
@@ -24,6 +24,9 @@ pub enum Error {
         /// Names that look like it, the likest first.
         near: Vec<String>,
     },
+    /// It can be run, but nobody has vouched for its files.
+    #[error("the SHA-256 of model \"{}\" are not known: it cannot be pulled, but added", .0.name)]
+    Unpinned(Box<Known>),
     /// It is not a catalogue.
     #[error("invalid catalogue of models: {0}")]
     Invalid(String),
@@ -44,6 +47,33 @@ pub struct Catalogue {
     /// In the order of the file.
     #[serde(default, rename = "model")]
     pub models: Vec<Entry>,
+    /// Models that can be run, but whose SHA-256 are not known: `pull` refuses them, `add` takes them from a folder.
+    #[serde(default)]
+    pub known: Vec<Known>,
+}
+
+/// A published model that can be added by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// Name to add it by.
+    pub name: String,
+    /// What it can be asked for.
+    pub kind: Kind,
+    /// Model family.
+    pub architecture: String,
+    /// Elements of the vectors it makes; encoders only.
+    pub dims: Option<usize>,
+    /// Most tokens it reads at once.
+    pub context_length: usize,
+    /// Its size, about.
+    pub megabytes: u64,
+    /// SPDX name of its licence, or the name of one that SPDX does not have.
+    pub license: String,
+    /// Languages, and what it is good for.
+    pub description: String,
+    /// Repository on the Hugging Face hub, `owner/name`.
+    pub repo: String,
 }
 
 /// One model of the catalogue.
@@ -122,14 +152,29 @@ impl Catalogue {
                 source.check(&entry.card).map_err(wrong)?;
             }
         }
+        for known in &catalogue.known {
+            let wrong = |reason: &str| Error::Invalid(format!("model \"{}\": {reason}", known.name));
+            if !is_word(&known.name) || !names.insert(&known.name) {
+                return Err(wrong("its name is none, or is there twice"));
+            }
+            if known.repo.split('/').filter(|part| is_word(part)).count() != 2 {
+                return Err(wrong("its repository is none (owner/name)"));
+            }
+            if known.dims.is_some() != (known.kind == Kind::Encoder) {
+                return Err(wrong("encoders have dimensions, others have none"));
+            }
+        }
         Ok(catalogue)
     }
 
     /// The model `name`.
     ///
     /// # Errors
-    /// [`Error::Unknown`] with the names that look most like it.
+    /// [`Error::Unknown`] with the names that look most like it; [`Error::Unpinned`] for one to add by hand.
     pub fn get(&self, name: &str) -> Result<&Entry, Error> {
+        if let Some(known) = self.known.iter().find(|known| known.name == name) {
+            return Err(Error::Unpinned(Box::new(known.clone())));
+        }
         self.models.iter().find(|e| e.card.name == name).ok_or_else(|| {
             let lower = name.to_lowercase();
             let mut near: Vec<(f64, &str)> = self

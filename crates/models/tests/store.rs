@@ -96,7 +96,7 @@ fn refuses_cards_that_make_no_sense() {
     assert_eq!(refused(&|c| c.files.clear()), "it names no files");
     assert_eq!(refused(&|c| c.context_length = 0), "its context length is 0");
     assert_eq!(refused(&|c| c.dims = None), "it is an encoder without dimensions");
-    assert_eq!(refused(&|c| c.kind = Kind::Decoder), "it is a decoder with dimensions");
+    assert_eq!(refused(&|c| c.kind = Kind::Decoder), "it is of kind decoder and has dimensions");
     for path in ["/etc/passwd", "../x", "a/../b", "", ".", "./a", "a//b", "a/", "a\0b"] {
         let why = refused(&|c| c.files[1].path = path.to_owned());
         assert!(why.ends_with("is no path inside the model's folder"), "{path:?}: {why}");

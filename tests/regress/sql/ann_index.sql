@@ -80,6 +80,7 @@ SELECT check_recall('<=>', 0.9), check_recall('<->', 0.9), check_recall('<#>', 0
 REINDEX TABLE t;
 SELECT ann_stats('t_l2')->'rows' AS rows, ann_stats('t_l2')->'holes' AS holes;
 SELECT ann_check('t_l2') AS rows, ann_check('t_ip') AS rows;
+SELECT ann_recall('t_cosine') >= 0.9 AS cosine, ann_recall('t_l2', 5, 50) >= 0.9 AS l2, ann_recall('t_ip', k => 3) <= 1 AS ip;
 CREATE INDEX CONCURRENTLY t_again ON t USING ann (v vector_l2_ops);
 SELECT ann_stats('t_again')->'rows' AS rows;
 
@@ -88,6 +89,9 @@ CREATE TABLE h (id int, v halfvec(4));
 CREATE INDEX h_v ON h USING ann (v halfvec_cosine_ops);
 INSERT INTO h VALUES (1, '[1,0,0,0]'), (2, '[0,1,0,0]'), (3, '[1,1,0,0]');
 SELECT id FROM h ORDER BY v <=> '[1,0.1,0,0]';
+SET client_min_messages = debug1;
+SELECT id FROM h ORDER BY v <=> '[1,0.1,0,0]' LIMIT 1;
+SET client_min_messages = warning;
 CREATE INDEX h_expression ON h USING ann ((v::vector(4)) vector_l2_ops) WHERE id > 1;
 SELECT id FROM h WHERE id > 1 ORDER BY v::vector(4) <-> '[1,0,0,0]';
 CREATE UNLOGGED TABLE u (id int, v vector(3));
@@ -110,4 +114,6 @@ CREATE UNIQUE INDEX ON e USING ann (w vector_l2_ops);
 CREATE INDEX ON e USING ann (w vector_l2_ops);
 SELECT * FROM e ORDER BY w <-> '[1,2]';
 SELECT ann_stats('e');
+SELECT ann_recall('t_pkey');
+SELECT ann_recall('t_l2', 0);
 SELECT ann_stats('t_pkey');

@@ -9,7 +9,7 @@ const QUERIES: usize = 400;
 /// Neighbours that a recall is about.
 const NEIGHBOURS: f64 = 10.0;
 /// Of the misses that a recall allows, the share that the codes may make; the rest is for lists not visited.
-const CODES_SHARE: f64 = 0.25;
+const CODES_SHARE: f64 = 0.35;
 
 /// For each of [`LEVELS`] the lists to visit. All zero if the sample tells nothing.
 ///

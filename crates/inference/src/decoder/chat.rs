@@ -28,6 +28,33 @@ pub struct Prompt {
     pub ids: Vec<u32>,
 }
 
+/// What a chat template needs of a tokenizer.
+pub trait ChatTokens {
+    /// The token that begins every prompt, if the model wants one.
+    fn begin(&self) -> Option<u32>;
+    /// Start and end of the control tokens' texts in `text`.
+    fn find_control(&self, text: &str) -> Vec<(usize, usize)>;
+    /// Ids of `text` with its control tokens, every `hidden` character left out after they have been found.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when the text cannot be split into words.
+    fn encode_chat(&self, text: &str, hidden: char) -> Result<Vec<u32>>;
+}
+
+impl ChatTokens for Tokenizer {
+    fn begin(&self) -> Option<u32> {
+        self.begin()
+    }
+
+    fn find_control(&self, text: &str) -> Vec<(usize, usize)> {
+        self.find_control(text)
+    }
+
+    fn encode_chat(&self, text: &str, hidden: char) -> Result<Vec<u32>> {
+        self.encode_without(text, true, Some(hidden))
+    }
+}
+
 /// A chat template.
 pub struct Template {
     environment: Option<Environment<'static>>,
@@ -59,11 +86,16 @@ impl Template {
         Ok(Self { environment: Some(environment), begin, end })
     }
 
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        self.environment.is_some()
+    }
+
     /// The prompt for an answer to `messages`.
     ///
     /// # Errors
     /// `InvalidInput` without messages, for a strange role, without a template, or when the template refuses.
-    pub fn render(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<Prompt> {
+    pub fn render(&self, messages: &[Message], tokenizer: &dyn ChatTokens) -> Result<Prompt> {
         if messages.is_empty() {
             return Err(Error::InvalidInput("a conversation needs at least one message".to_owned()));
         }
@@ -94,7 +126,7 @@ impl Template {
                 })
             })
             .map_err(|e| Error::InvalidInput(format!("the chat template failed: {e}")))?;
-        let mut ids = tokenizer.encode_without(&rendered, true, Some(hidden))?;
+        let mut ids = tokenizer.encode_chat(&rendered, hidden)?;
         if let Some(begin) = tokenizer.begin().filter(|begin| ids.first() != Some(begin)) {
             ids.insert(0, begin);
         }
@@ -115,7 +147,7 @@ impl Template {
 }
 
 /// Puts `hidden` into the texts of control tokens, so that they are not found after rendering.
-fn break_control(content: &str, hidden: char, tokenizer: &Tokenizer) -> String {
+fn break_control(content: &str, hidden: char, tokenizer: &dyn ChatTokens) -> String {
     let mut text = content.to_owned();
     loop {
         let found = tokenizer.find_control(&text);
@@ -140,7 +172,7 @@ fn break_control(content: &str, hidden: char, tokenizer: &Tokenizer) -> String {
 }
 
 /// The content without the texts of control tokens.
-fn content_without_control(content: &str, tokenizer: &Tokenizer) -> String {
+fn content_without_control(content: &str, tokenizer: &dyn ChatTokens) -> String {
     let mut text = content.to_owned();
     loop {
         let found = tokenizer.find_control(&text);

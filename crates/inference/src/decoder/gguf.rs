@@ -121,6 +121,13 @@ pub struct Tensor {
     offset: u64,
 }
 
+impl Tensor {
+    /// Where its values begin in the file.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Value {
     Unsigned(u64),
@@ -246,6 +253,19 @@ impl Gguf {
             .collect()
     }
 
+    /// The 32-bit floats of an array, if `key` is there and holds some.
+    pub fn floats(&self, key: &str) -> Option<Vec<f32>> {
+        let Value::Array(6, count, start) = *self.metadata.get(key)? else { return None };
+        let mut cursor = Cursor { bytes: &self.head, at: start };
+        (0..count).map(|_| cursor.u32().ok().map(f32::from_bits)).collect()
+    }
+
+    /// The bytes of an array, if `key` is there and holds some.
+    pub fn bytes(&self, key: &str) -> Option<&[u8]> {
+        let Value::Array(0 | 1, count, start) = *self.metadata.get(key)? else { return None };
+        self.head.get(start..start.checked_add(count)?)
+    }
+
     /// The 32-bit integers of an array, if `key` is there and holds some.
     pub fn integers(&self, key: &str) -> Option<Vec<u32>> {
         let Value::Array(4 | 5, count, start) = *self.metadata.get(key)? else { return None };
@@ -259,6 +279,11 @@ impl Gguf {
     /// `Damaged` when there is none.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         self.find(name).ok_or_else(|| self.damaged(format!("it has no tensor \"{name}\"")))
+    }
+
+    /// All tensors with their names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor))
     }
 
     /// The tensor `name`, if there is one.

@@ -5,25 +5,25 @@
 mod activations;
 mod attention;
 mod cache;
-mod chat;
+pub(crate) mod chat;
 mod context;
 mod draft;
 pub mod gguf;
-mod isa;
-mod lanes;
+pub(crate) mod isa;
+pub(crate) mod lanes;
 mod layer;
-mod matrix;
+pub(crate) mod matrix;
 mod oracle;
 mod parallel;
 mod prepare;
 mod quantize;
-mod quantized;
+pub(crate) mod quantized;
 mod qwen2;
-mod sample;
+pub(crate) mod sample;
 mod shape;
-mod stream;
+pub(crate) mod stream;
 mod tokenizer;
-mod vocabulary;
+pub(crate) mod vocabulary;
 
 pub use chat::{Message, Prompt};
 pub use prepare::{LAYOUT, prepare};
@@ -40,6 +40,7 @@ use pg_answer_models::InstalledModel;
 use prepare::Meta;
 use qwen2::Qwen2;
 use sample::Sampler;
+pub use sample::Sampling;
 use std::sync::Arc;
 use stream::Stream;
 use tokenizer::Tokenizer;
@@ -59,12 +60,8 @@ pub struct Decoder {
 pub struct GenerateOptions {
     /// Most tokens of the answer; the model's window can end it earlier.
     pub max_tokens: usize,
-    /// 0 takes the best token every time; 1 draws by the model's own probabilities.
-    pub temperature: f64,
-    /// Draw from the smallest set of tokens that holds this share of the probability; in (0, 1].
-    pub top_p: f64,
-    /// The same seed gives the same answer.
-    pub seed: u64,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
     /// The answer ends before any of these texts.
     pub stop: Vec<String>,
     /// Guess what is quoted from the prompt and read several guesses in one pass. The answer is the same.
@@ -169,6 +166,11 @@ impl Decoder {
         self.image.private_memory() + self.context.memory()
     }
 
+    /// Whether the model has a chat template.
+    pub fn can_chat(&self) -> bool {
+        self.template.is_there()
+    }
+
     /// The prompt for an answer to `messages`, made by the model's chat template. Texts of control tokens in a
     /// message stay text.
     ///
@@ -224,7 +226,7 @@ impl Decoder {
         if options.max_tokens == 0 {
             return Err(Error::InvalidInput("max_tokens must be at least 1".to_owned()));
         }
-        let mut sampler = Sampler::new(options.temperature, options.top_p, options.seed)?;
+        let mut sampler = Sampler::new(options.sampling.clone())?;
         self.check_length(&prompt.ids)?;
         let room = options.max_tokens.min(self.context_length() - prompt.ids.len());
         self.context.reserve(prompt.ids.len() + room, options.max_memory)?;
@@ -237,7 +239,7 @@ impl Decoder {
         let stop = 'answer: loop {
             let mut accepted = 0;
             for logits in logits.chunks_exact(model.shape.vocabulary) {
-                let (id, logprob) = sampler.choose(logits)?;
+                let (id, logprob) = sampler.choose(logits, &text)?;
                 text.push(id);
                 logprobs.push(logprob);
                 if tokenizer.is_end(id) {

@@ -13,62 +13,127 @@ use crate::{Error, Result};
 /// Tokens this much (in units of the temperature) below the best one have no share: e^-25 is 1e-11.
 const SPAN: f32 = 25.0;
 
-/// Chooses tokens: the best one at temperature 0, else at random by the tempered probabilities of the smallest set
-/// of tokens that holds `top_p` of them (Holtzman et al. 2020).
+/// How tokens are drawn. The steps apply in the order of the fields but the seed, as in Hugging Face's transformers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// Logits of tokens that were there before are divided by this where positive, multiplied where negative (Keskar
+    /// et al. 2019); 1 changes nothing.
+    pub repetition_penalty: f64,
+    /// 0 takes the best token every time; 1 draws by the model's own probabilities.
+    pub temperature: f64,
+    /// Draw from so many of the best tokens; 0 from all.
+    pub top_k: usize,
+    /// Draw from the smallest set of tokens that holds this share of the probability (Holtzman et al. 2020).
+    pub top_p: f64,
+    /// Draw from tokens of at least this share of the best one's probability (Nguyen et al. 2024).
+    pub min_p: f64,
+    /// The same seed makes the same choices.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { repetition_penalty: 1.0, temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 }
+    }
+}
+
+/// Chooses tokens.
 pub struct Sampler {
-    temperature: f64,
-    top_p: f64,
+    how: Sampling,
     random: ChaCha8Rng,
     isa: Isa,
+    /// Logits after the penalty.
+    penalised: Vec<f32>,
 }
 
 impl Sampler {
-    /// A sampler whose choices are the same for the same `seed`.
+    /// A sampler whose choices are the same for the same seed.
     ///
     /// # Errors
-    /// `InvalidInput` for a negative temperature or a `top_p` outside (0, 1].
-    pub fn new(temperature: f64, top_p: f64, seed: u64) -> Result<Self> {
+    /// `InvalidInput` for a negative temperature, a `top_p` outside (0, 1], a `min_p` outside [0, 1), a penalty that is
+    /// not positive.
+    pub fn new(how: Sampling) -> Result<Self> {
+        let Sampling { repetition_penalty, temperature, top_p, min_p, seed, .. } = how;
+        let wrong = |what: String| Err(Error::InvalidInput(what));
         if !(temperature >= 0.0 && temperature.is_finite()) {
-            return Err(Error::InvalidInput(format!("temperature must be at least 0, not {temperature}")));
+            return wrong(format!("temperature must be at least 0, not {temperature}"));
         }
         if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(Error::InvalidInput(format!("top_p must be above 0 and at most 1, not {top_p}")));
+            return wrong(format!("top_p must be above 0 and at most 1, not {top_p}"));
         }
-        Ok(Self { temperature, top_p, random: ChaCha8Rng::seed_from_u64(seed), isa: Isa::best() })
+        if !(0.0..1.0).contains(&min_p) {
+            return wrong(format!("min_p must be at least 0 and below 1, not {min_p}"));
+        }
+        if !(repetition_penalty > 0.0 && repetition_penalty.is_finite()) {
+            return wrong(format!("repetition_penalty must be above 0, not {repetition_penalty}"));
+        }
+        let random = ChaCha8Rng::seed_from_u64(seed);
+        Ok(Self { how, random, isa: Isa::best(), penalised: Vec::new() })
     }
 
-    /// The chosen token and the natural logarithm of its probability at temperature 1.
+    /// The token chosen after those of `text`, and the natural logarithm of its probability at temperature 1, before
+    /// any penalty.
     ///
     /// # Errors
     /// `Internal` when the logits are no numbers.
-    pub fn choose(&mut self, logits: &[f32]) -> Result<(u32, f32)> {
-        let (best, max) = best(logits)?;
-        let chosen = if self.temperature == 0.0 { best } else { self.draw(logits, max) };
+    pub fn choose(&mut self, logits: &[f32], text: &[u32]) -> Result<(u32, f32)> {
+        let (_, max) = best(logits)?;
+        let mut penalised = std::mem::take(&mut self.penalised);
+        let chosen = self.pick(self.penalise(logits, text, &mut penalised))?;
+        self.penalised = penalised;
         let total = sum_exp(self.isa, logits, max, 1.0);
         Ok((chosen as u32, logits[chosen] - max - total.ln()))
     }
 
+    fn pick(&mut self, logits: &[f32]) -> Result<usize> {
+        let (first, max) = best(logits)?;
+        Ok(if self.how.temperature == 0.0 { first } else { self.draw(logits, max) })
+    }
+
+    fn penalise<'a>(&self, logits: &'a [f32], text: &[u32], space: &'a mut Vec<f32>) -> &'a [f32] {
+        if self.how.repetition_penalty == 1.0 {
+            return logits;
+        }
+        space.clear();
+        space.extend_from_slice(logits);
+        let penalty = self.how.repetition_penalty as f32;
+        for &id in text {
+            // From the original logit: a token that was there twice is penalised once.
+            if let (Some(out), Some(&x)) = (space.get_mut(id as usize), logits.get(id as usize)) {
+                *out = if x > 0.0 { x / penalty } else { x * penalty };
+            }
+        }
+        space
+    }
+
     fn draw(&mut self, logits: &[f32], max: f32) -> usize {
-        let factor = (1.0 / self.temperature).min(f64::from(f32::MAX)) as f32;
+        let Sampling { temperature, top_k, top_p, min_p, .. } = self.how;
+        let factor = (1.0 / temperature).min(f64::from(f32::MAX)) as f32;
         let mut near: Vec<(usize, f64)> = logits
             .iter()
             .enumerate()
             .filter(|&(_, &x)| x == max || (x - max) * factor > -SPAN)
-            .map(|(i, &x)| (i, (f64::from(x - max) / self.temperature).exp()))
+            .map(|(i, &x)| (i, (f64::from(x - max) / temperature).exp()))
             .collect();
-        let mut total: f64 = near.iter().map(|&(_, p)| p).sum();
-        if self.top_p < 1.0 {
+        let sum = |near: &[(usize, f64)]| near.iter().map(|&(_, p)| p).sum::<f64>();
+        if top_k > 0 || top_p < 1.0 {
             near.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            let mut sum = 0.0;
+        }
+        if top_k > 0 {
+            near.truncate(top_k);
+        }
+        if top_p < 1.0 {
+            let (total, mut share) = (sum(&near), 0.0);
             let enough = near.iter().position(|&(_, p)| {
-                sum += p;
-                sum >= self.top_p * total
+                share += p;
+                share >= top_p * total
             });
             near.truncate(enough.map_or(near.len(), |i| i + 1));
-            total = near.iter().map(|&(_, p)| p).sum();
         }
+        // The best token's is e^0.
+        near.retain(|&(_, p)| p >= min_p);
         // 53 random bits make a number in [0, 1).
-        let mut left = (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64 * total;
+        let mut left = (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64 * sum(&near);
         for &(i, p) in &near {
             left -= p;
             if left < 0.0 {
@@ -102,10 +167,14 @@ pub fn best(logits: &[f32]) -> Result<(usize, f32)> {
 mod tests {
     use super::*;
 
+    fn sampler(temperature: f64, top_p: f64, seed: u64) -> Result<Sampler> {
+        Sampler::new(Sampling { temperature, top_p, seed, ..Sampling::default() })
+    }
+
     #[test]
     fn temperature_zero_takes_the_first_of_the_best() {
-        let mut sampler = Sampler::new(0.0, 1.0, 1).unwrap();
-        let (id, logprob) = sampler.choose(&[0.0, 2.0, 2.0, -1.0]).unwrap();
+        let mut sampler = sampler(0.0, 1.0, 1).unwrap();
+        let (id, logprob) = sampler.choose(&[0.0, 2.0, 2.0, -1.0], &[]).unwrap();
         let want = -(2.0 + (-2.0_f32).exp() + (-3.0_f32).exp()).ln();
         assert_eq!(id, 1);
         assert!((logprob - want).abs() < 1e-6);
@@ -117,9 +186,9 @@ mod tests {
         let weights = logits.map(|x: f32| (f64::from(x) / 0.7).exp());
         let total: f64 = weights.iter().sum();
         let mut counts = [0_u32; 4];
-        let mut sampler = Sampler::new(0.7, 1.0, 42).unwrap();
+        let mut sampler = sampler(0.7, 1.0, 42).unwrap();
         for _ in 0..20_000 {
-            counts[sampler.choose(&logits).unwrap().0 as usize] += 1;
+            counts[sampler.choose(&logits, &[]).unwrap().0 as usize] += 1;
         }
         for i in 0..4 {
             let share = f64::from(counts[i]) / 20_000.0;
@@ -129,20 +198,20 @@ mod tests {
 
     #[test]
     fn top_p_leaves_the_unlikely_out() {
-        let mut sampler = Sampler::new(1.0, 0.6, 7).unwrap();
+        let mut sampler = sampler(1.0, 0.6, 7).unwrap();
         let logits = [0.5_f32.ln(), 0.3_f32.ln(), 0.2_f32.ln()];
-        let drawn: Vec<u32> = (0..500).map(|_| sampler.choose(&logits).unwrap().0).collect();
+        let drawn: Vec<u32> = (0..500).map(|_| sampler.choose(&logits, &[]).unwrap().0).collect();
         assert!(drawn.contains(&0) && drawn.contains(&1) && !drawn.contains(&2));
-        let mut narrow = Sampler::new(1.0, 1e-9, 7).unwrap();
-        assert!((0..100).all(|_| narrow.choose(&logits).unwrap().0 == 0));
+        let mut narrow = sampler(1.0, 1e-9, 7).unwrap();
+        assert!((0..100).all(|_| narrow.choose(&logits, &[]).unwrap().0 == 0));
     }
 
     #[test]
     fn a_seed_repeats_and_another_differs() {
         let logits: Vec<f32> = (0..50).map(|i| (i % 7) as f32 / 3.0).collect();
         let run = |seed| -> Vec<u32> {
-            let mut sampler = Sampler::new(1.0, 0.9, seed).unwrap();
-            (0..40).map(|_| sampler.choose(&logits).unwrap().0).collect()
+            let mut sampler = sampler(1.0, 0.9, seed).unwrap();
+            (0..40).map(|_| sampler.choose(&logits, &[]).unwrap().0).collect()
         };
         assert_eq!(run(3), run(3));
         assert_ne!(run(3), run(4));
@@ -153,17 +222,63 @@ mod tests {
     const PINNED: [u32; 6] = [11, 13, 48, 13, 4, 17];
 
     #[test]
+    fn top_k_and_min_p_leave_the_unlikely_out() {
+        let logits = [0.1_f32.ln(), 0.5_f32.ln(), 0.25_f32.ln(), 0.15_f32.ln()];
+        let drawn = |how: Sampling| {
+            let mut sampler = Sampler::new(Sampling { temperature: 1.0, ..how }).unwrap();
+            let mut seen: Vec<u32> = (0..400).map(|_| sampler.choose(&logits, &[]).unwrap().0).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            seen
+        };
+        let all = Sampling::default();
+        assert_eq!(drawn(all.clone()), [0, 1, 2, 3]);
+        assert_eq!(drawn(Sampling { top_k: 1, ..all.clone() }), [1]);
+        assert_eq!(drawn(Sampling { top_k: 2, ..all.clone() }), [1, 2]);
+        assert_eq!(drawn(Sampling { top_k: 9, ..all.clone() }), [0, 1, 2, 3]);
+        assert_eq!(drawn(Sampling { min_p: 0.29, ..all.clone() }), [1, 2, 3]);
+        assert_eq!(drawn(Sampling { min_p: 0.99, ..all.clone() }), [1]);
+        // 0.5 of the 0.75 that two tokens hold is two thirds: the first alone is enough for 0.6.
+        assert_eq!(drawn(Sampling { top_k: 2, top_p: 0.6, ..all }), [1]);
+    }
+
+    #[test]
+    fn repetitions_are_penalised_once_by_their_sign() {
+        let how = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
+        let mut sampler = Sampler::new(how).unwrap();
+        let logits = [3.0, 2.0, -1.0, -1.5];
+        assert_eq!(sampler.choose(&logits, &[]).unwrap().0, 0);
+        // 3 becomes 1.5; twice there is as once there.
+        assert_eq!(sampler.choose(&logits, &[0]).unwrap().0, 1);
+        assert_eq!(sampler.choose(&logits, &[0, 0, 1, 1]).unwrap().0, 0);
+        let below = [-1.0, -1.5, -9.0];
+        assert_eq!(sampler.choose(&below, &[0]).unwrap().0, 1);
+        // An id that is none changes nothing; the logarithm is that of the model's own probability.
+        let (id, logprob) = sampler.choose(&logits, &[0, 77]).unwrap();
+        let total: f32 = logits.iter().map(|x| x.exp()).sum();
+        assert!(id == 1 && (logprob - (2.0 - total.ln())).abs() < 1e-5);
+        for how in [
+            Sampling { min_p: 1.0, ..Sampling::default() },
+            Sampling { min_p: -0.1, ..Sampling::default() },
+            Sampling { repetition_penalty: 0.0, ..Sampling::default() },
+            Sampling { repetition_penalty: f64::NAN, ..Sampling::default() },
+        ] {
+            assert!(matches!(Sampler::new(how), Err(Error::InvalidInput(_))));
+        }
+    }
+
+    #[test]
     fn nonsense_is_an_error() {
         for (t, p) in
             [(-0.1, 1.0), (f64::NAN, 1.0), (f64::INFINITY, 1.0), (1.0, 0.0), (1.0, 1.1), (1.0, f64::NAN)]
         {
-            assert!(matches!(Sampler::new(t, p, 0), Err(Error::InvalidInput(_))), "{t} {p}");
+            assert!(matches!(sampler(t, p, 0), Err(Error::InvalidInput(_))), "{t} {p}");
         }
-        let mut sampler = Sampler::new(1.0, 1.0, 0).unwrap();
-        assert!(sampler.choose(&[0.0, f32::NAN]).is_err());
-        assert!(sampler.choose(&[f32::NEG_INFINITY; 3]).is_err());
-        assert!(sampler.choose(&[f32::INFINITY, 0.0]).is_err());
-        let mut tiny = Sampler::new(1e-300, 1.0, 0).unwrap();
-        assert_eq!(tiny.choose(&[0.0, 1.0, 1.0 - 1e-6]).unwrap().0, 1);
+        let mut sampler = sampler(1.0, 1.0, 0).unwrap();
+        assert!(sampler.choose(&[0.0, f32::NAN], &[]).is_err());
+        assert!(sampler.choose(&[f32::NEG_INFINITY; 3], &[]).is_err());
+        assert!(sampler.choose(&[f32::INFINITY, 0.0], &[]).is_err());
+        let mut tiny = sampler(1e-300, 1.0, 0).unwrap();
+        assert_eq!(tiny.choose(&[0.0, 1.0, 1.0 - 1e-6], &[]).unwrap().0, 1);
     }
 }

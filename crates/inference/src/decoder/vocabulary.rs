@@ -16,7 +16,7 @@ pub const CONTROL: u8 = 3;
 pub const USER_DEFINED: u8 = 4;
 
 /// Names of tokens that end an answer, and are control tokens, whatever the metadata says.
-const ENDS: [&str; 7] =
+pub const ENDS: [&str; 7] =
     ["<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "<|end_of_text|>", "</s>", "<end_of_turn>"];
 
 const BYTES: &str = "tokenizer.bytes";

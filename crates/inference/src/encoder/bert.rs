@@ -81,6 +81,11 @@ impl Bert {
         }
     }
 
+    /// Elements of a row.
+    pub fn hidden(&self) -> usize {
+        self.shape.hidden
+    }
+
     /// Most tokens of a text.
     pub fn positions(&self) -> usize {
         self.packed.positions.len() / self.shape.hidden

@@ -8,18 +8,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::files::Files;
-use crate::Result;
-
-/// Most layers that are believed.
-const MAX_LAYERS: usize = 1024;
-/// Widest row that is believed.
-const MAX_WIDTH: usize = 1 << 20;
+use crate::decoder::gguf::Gguf;
+use crate::families::Fields;
+use crate::{Result, network};
 
 /// Everything about an encoder that is not a weight or a vocabulary.
 #[derive(Debug)]
 pub struct Config {
-    /// The network.
-    pub bert: Bert,
     /// How the rows of a text become one vector.
     pub pooling: Pooling,
     /// Whether vectors get length 1.
@@ -71,6 +66,8 @@ pub enum Pooling {
     Max,
     /// The sum of all rows over the square root of their number.
     MeanSqrtLen,
+    /// The row of the last token.
+    LastToken,
 }
 
 /// What is put before texts, by what they are.
@@ -82,26 +79,6 @@ pub struct Prompts {
     pub query: String,
     /// Before passages.
     pub document: String,
-}
-
-#[derive(Deserialize)]
-struct RawBert {
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_attention_heads: usize,
-    num_hidden_layers: usize,
-    hidden_act: Option<String>,
-    layer_norm_eps: Option<f64>,
-    position_embedding_type: Option<String>,
-    #[serde(default)]
-    is_decoder: bool,
-}
-
-/// The two names of an architecture that any `config.json` may have.
-#[derive(Deserialize)]
-struct RawArchitecture {
-    architectures: Option<Vec<String>>,
-    model_type: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +131,6 @@ impl Config {
     pub fn read(files: &mut Files<'_>) -> Result<Self> {
         let modules = Modules::read(files)?;
         files.set_folder(&modules.transformer);
-        let bert = Bert::read(files)?;
         let sentence: Option<RawSentenceBert> = files.json("sentence_bert_config.json")?;
         let max_tokens = match sentence.as_ref().and_then(|s| s.max_seq_length) {
             Some(n) => n,
@@ -170,7 +146,6 @@ impl Config {
             return Err(files.unsupported("it leaves prompts out of pooling".to_owned()));
         }
         Ok(Self {
-            bert,
             pooling: modules.pooling,
             normalize: modules.normalize,
             max_tokens,
@@ -181,57 +156,30 @@ impl Config {
 }
 
 impl Bert {
-    fn read(files: &Files<'_>) -> Result<Self> {
-        const FILE: &str = "config.json";
-        // The architecture comes first: the configuration of another one need not have BERT's keys.
-        let named: RawArchitecture = files.required(FILE)?;
-        let class = named.architectures.and_then(|a| a.into_iter().next());
-        let is_bert = match (&named.model_type, &class) {
-            (Some(kind), _) => kind == "bert",
-            (None, Some(class)) => class.starts_with("Bert"),
-            (None, None) => true,
-        };
-        if !is_bert {
-            let name = class.or(named.model_type).unwrap_or_default();
-            return Err(files.unsupported(format!("architecture {name} is not supported as an encoder")));
+    /// Reads the configuration of a BERT.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn read(fields: &Fields) -> Result<Self> {
+        if fields.flag_or("is_decoder", false) {
+            return Err(fields.unsupported("it is a BERT decoder".to_owned()));
         }
-        let raw: RawBert = files.required(FILE)?;
-        let damaged = |reason: String| Err(files.damaged(FILE, reason));
-        if raw.hidden_size == 0 || raw.hidden_size > MAX_WIDTH {
-            return damaged(format!("hidden_size {}", raw.hidden_size));
+        if let Some(other) = fields.text("position_embedding_type").filter(|kind| *kind != "absolute") {
+            return Err(fields.unsupported(format!("position_embedding_type {other}")));
         }
-        if raw.intermediate_size == 0 || raw.intermediate_size > MAX_WIDTH {
-            return damaged(format!("intermediate_size {}", raw.intermediate_size));
-        }
-        if raw.num_attention_heads == 0 || !raw.hidden_size.is_multiple_of(raw.num_attention_heads) {
-            return damaged(format!("{} attention heads in {}", raw.num_attention_heads, raw.hidden_size));
-        }
-        if raw.num_hidden_layers == 0 || raw.num_hidden_layers > MAX_LAYERS {
-            return damaged(format!("num_hidden_layers {}", raw.num_hidden_layers));
-        }
-        let epsilon = raw.layer_norm_eps.unwrap_or(1e-12) as f32;
-        if !(0.0..1.0).contains(&epsilon) {
-            return damaged(format!("layer_norm_eps {epsilon}"));
-        }
-        if raw.is_decoder {
-            return Err(files.unsupported("it is a BERT decoder".to_owned()));
-        }
-        match raw.position_embedding_type.as_deref() {
-            None | Some("absolute") => {}
-            Some(other) => return Err(files.unsupported(format!("position_embedding_type {other}"))),
-        }
-        let activation = match raw.hidden_act.as_deref() {
-            None | Some("gelu") => Activation::Gelu,
-            Some("gelu_new" | "gelu_pytorch_tanh") => Activation::GeluTanh,
-            Some("relu") => Activation::Relu,
-            Some(other) => return Err(files.unsupported(format!("hidden_act {other}"))),
+        let hidden = fields.size("hidden_size")?;
+        let activation = match fields.activation_or("hidden_act", network::Activation::Gelu)? {
+            network::Activation::Gelu => Activation::Gelu,
+            network::Activation::GeluTanh => Activation::GeluTanh,
+            network::Activation::Relu => Activation::Relu,
+            other => return Err(fields.unsupported(format!("hidden_act {other:?}"))),
         };
         Ok(Self {
-            hidden: raw.hidden_size,
-            intermediate: raw.intermediate_size,
-            heads: raw.num_attention_heads,
-            layers: raw.num_hidden_layers,
-            epsilon,
+            hidden,
+            intermediate: fields.size("intermediate_size")?,
+            heads: fields.heads("num_attention_heads", hidden)?,
+            layers: fields.layers("num_hidden_layers")?,
+            epsilon: fields.epsilon("layer_norm_eps", 1e-12)?,
             activation,
         })
     }
@@ -248,11 +196,18 @@ struct Modules {
 }
 
 impl Modules {
-    /// Without the file: mean pooling, no normalisation, as sentence-transformers does.
+    /// Without the file: mean pooling, no normalisation, as sentence-transformers does; or what a GGUF file says,
+    /// normalised, as llama.cpp does.
     fn read(files: &Files<'_>) -> Result<Self> {
         let mut found =
             Self { transformer: String::new(), pooling: Pooling::Mean, pools_prompt: true, normalize: false };
-        let Some(modules) = files.json::<Vec<RawModule>>("modules.json")? else { return Ok(found) };
+        let Some(modules) = files.json::<Vec<RawModule>>("modules.json")? else {
+            if let Some(gguf) = files.gguf()? {
+                found.pooling = pooling_of(files, &gguf)?;
+                found.normalize = true;
+            }
+            return Ok(found);
+        };
         let mut stage = 0;
         for module in modules {
             let kind = module.kind.rsplit('.').next().unwrap_or_default();
@@ -282,6 +237,17 @@ impl Modules {
     }
 }
 
+/// The pooling in a GGUF file's metadata.
+fn pooling_of(files: &Files<'_>, gguf: &Gguf) -> Result<Pooling> {
+    let architecture = gguf.text("general.architecture").unwrap_or("unknown");
+    match gguf.integer(&format!("{architecture}.pooling_type")) {
+        None | Some(1) => Ok(Pooling::Mean),
+        Some(2) => Ok(Pooling::Cls),
+        Some(3) => Ok(Pooling::LastToken),
+        Some(other) => Err(files.unsupported(format!("pooling type {other}"))),
+    }
+}
+
 impl RawPooling {
     fn mode(&self, files: &Files<'_>) -> Result<Pooling> {
         if let Some(mode) = &self.pooling_mode {
@@ -290,6 +256,7 @@ impl RawPooling {
                 "mean" => Ok(Pooling::Mean),
                 "max" => Ok(Pooling::Max),
                 "mean_sqrt_len_tokens" => Ok(Pooling::MeanSqrtLen),
+                "lasttoken" => Ok(Pooling::LastToken),
                 other => Err(files.unsupported(format!("pooling {other}"))),
             };
         }
@@ -299,13 +266,15 @@ impl RawPooling {
             (self.pooling_mode_max_tokens, Some(Pooling::Max)),
             (self.pooling_mode_mean_sqrt_len_tokens, Some(Pooling::MeanSqrtLen)),
             (self.pooling_mode_weightedmean_tokens, None),
-            (self.pooling_mode_lasttoken, None),
+            (self.pooling_mode_lasttoken, Some(Pooling::LastToken)),
         ];
         let mut chosen = modes.iter().filter(|(set, _)| *set).map(|(_, mode)| *mode);
         match (chosen.next(), chosen.next()) {
             (Some(Some(mode)), None) => Ok(mode),
             (None, _) => Ok(Pooling::Mean),
-            _ => Err(files.unsupported("pooling other than one of cls, mean, max, mean_sqrt_len".to_owned())),
+            _ => Err(files.unsupported(
+                "pooling other than one of cls, mean, max, mean_sqrt_len, lasttoken".to_owned(),
+            )),
         }
     }
 }

@@ -6,6 +6,7 @@ use pg_answer_models::InstalledModel;
 use serde::de::DeserializeOwned;
 
 use super::config::parse;
+use crate::decoder::gguf::Gguf;
 use crate::{Error, Result};
 
 /// Configuration files are small; a longer one is not one.
@@ -66,12 +67,26 @@ impl<'a> Files<'a> {
         self.read_at_root(&format!("{}{name}", self.folder), limit)
     }
 
-    /// The content of the weights.
+    /// The model's GGUF file, when that is what holds its weights.
     ///
     /// # Errors
-    /// As [`Files::read`].
-    pub fn read_weights(&self, limit: u64) -> Result<Vec<u8>> {
-        self.read_at_root(self.weights_name(), limit)
+    /// [`pg_answer_models::Error::Damaged`] when it is none.
+    pub fn gguf(&self) -> Result<Option<Gguf>> {
+        match self.weights_name().ends_with(".gguf") {
+            true => Gguf::open(&self.model.weights()?).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether the model's card names the file `name`.
+    pub fn has(&self, name: &str) -> bool {
+        let path = format!("{}{name}", self.folder);
+        self.model.card.files.iter().any(|f| f.path == path)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &InstalledModel {
+        self.model
     }
 
     fn weights_name(&self) -> &str {

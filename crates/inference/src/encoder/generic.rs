@@ -14,6 +14,7 @@ use crate::{Error, Result};
 /// A network of candle's.
 pub struct Generic {
     model: BertModel,
+    hidden: usize,
     vocabulary: usize,
     positions: usize,
     memory: usize,
@@ -74,7 +75,12 @@ impl Generic {
         };
         let tensors = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
         let model = BertModel::load(tensors, &named).map_err(internal)?;
-        Ok(Self { model, vocabulary, positions, memory })
+        Ok(Self { model, hidden: h, vocabulary, positions, memory })
+    }
+
+    /// Elements of a row.
+    pub fn hidden(&self) -> usize {
+        self.hidden
     }
 
     /// Most tokens of a text.

@@ -1,17 +1,19 @@
 //! Encoders: text into vectors.
 //!
-//! text → [`tokenizer`] → ids → [`bert`] → one row per token → [`pooling`] → vector. [`config`], [`files`] and
-//! [`weights`] read the model's files, [`packed`] prepares what [`bert`] and [`wordpiece`] run on; [`generic`] is
-//! candle's way.
+//! text → [`tokenizer`] → ids → [`network`] → one row per token → [`pooling`] → vector. [`config`], [`files`] and
+//! [`weights`] read the model's files, [`packed`] prepares what [`bert`] and [`wordpiece`] run on; other networks are those of
+//! [`families`](crate::families), and [`generic`] is candle's way.
 
 mod bert;
 mod config;
-mod files;
+pub(crate) mod files;
 mod generic;
 mod kernels;
+mod network;
 mod packed;
 mod pooling;
-mod tokenizer;
+pub(crate) mod tokenizer;
+mod vocabulary;
 mod weights;
 mod wordpiece;
 mod words;
@@ -23,11 +25,11 @@ use pg_answer_models::{InstalledModel, Kind};
 use self::bert::{Batch, Bert};
 use self::config::Config;
 use self::files::Files;
-use self::generic::Generic;
-use self::packed::Packed;
+use self::network::Network;
 use self::tokenizer::Tokenizer;
 pub use self::tokenizer::Tokens;
 pub use crate::Kernels;
+use crate::network::Run;
 use crate::prepared::{Image, Place};
 use crate::{Check, Error, Pool, Result};
 
@@ -54,19 +56,17 @@ pub struct Encoder {
     max_tokens: usize,
 }
 
-enum Network {
-    Bert(Bert),
-    Generic(Generic),
-}
-
-/// Writes the prepared file of `model`.
+/// Writes the prepared file of `model`; none for a network that runs on its files as they are.
 ///
 /// # Errors
 /// As [`Encoder::load`]; [`pg_answer_models::Error::Io`]; what `check` says.
-pub fn prepare(model: &InstalledModel, check: Check<'_>) -> Result<Arc<Image>> {
+pub fn prepare(model: &InstalledModel, check: Check<'_>) -> Result<Option<Arc<Image>>> {
     let mut files = Files::new(model);
-    let config = Config::read(&mut files)?;
-    packed::build(model, &files, &config.bert, Place::File, check)
+    Config::read(&mut files)?;
+    match network::packable(model, &files, Kernels::Auto)? {
+        Some(bert) => packed::build(model, &files, &bert, Place::File, check).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The prepared file of `model`, when there is one.
@@ -78,7 +78,7 @@ pub fn prepared(model: &InstalledModel) -> Result<Option<Arc<Image>>> {
 }
 
 impl Encoder {
-    /// Opens `model`, a BERT in the layout of sentence-transformers.
+    /// Opens `model`, a sentence encoder of any family in the layout of sentence-transformers.
     ///
     /// # Errors
     /// [`pg_answer_models::Error::Damaged`] when a file is missing or broken, [`Error::Unsupported`] when it is
@@ -97,25 +97,13 @@ impl Encoder {
             return Err(files.unsupported("it is not an encoder".to_owned()));
         }
         let config = Config::read(&mut files)?;
-        let (network, tokenizer) = match kernels {
-            Kernels::Auto => {
-                let (packed, tokenizer) = Packed::open(model, &files, &config.bert)?;
-                (Network::Bert(Bert::new(&config.bert, packed)), tokenizer)
-            }
-            Kernels::Candle => {
-                (Network::Generic(Generic::read(&files, &config.bert)?), Tokenizer::read(&files)?)
-            }
-        };
-        let dims = config.bert.hidden;
+        let (network, tokenizer) = Network::open(model, &files, kernels)?;
+        let dims = network.dims();
         if model.card.dims.is_some_and(|card| card != dims) {
             let reason = format!("its vectors have {dims} dimensions, its card says otherwise");
             return Err(files.unsupported(reason));
         }
-        let positions = match &network {
-            Network::Bert(bert) => bert.positions(),
-            Network::Generic(generic) => generic.positions(),
-        };
-        let max_tokens = config.max_tokens.min(positions);
+        let max_tokens = config.max_tokens.min(network.positions());
         if max_tokens <= tokenizer.specials() {
             return Err(files.unsupported(format!("it reads at most {max_tokens} tokens")));
         }
@@ -124,7 +112,7 @@ impl Encoder {
 
     /// Elements of a vector.
     pub fn dims(&self) -> usize {
-        self.config.bert.hidden
+        self.network.dims()
     }
 
     /// Most tokens of a text, special tokens included; longer texts are cut.
@@ -134,10 +122,7 @@ impl Encoder {
 
     /// Bytes of the weights in memory; those of a prepared model are shared by all processes.
     pub fn memory(&self) -> usize {
-        match &self.network {
-            Network::Bert(bert) => bert.memory(),
-            Network::Generic(generic) => generic.memory(),
-        }
+        self.network.memory()
     }
 
     /// The token ids of `text`, with the model's prompt for `role` before it.
@@ -182,10 +167,7 @@ impl Encoder {
     /// [`Error::InvalidInput`] for ids that no call of [`Encoder::tokenize`] makes; [`Error::Unsupported`] when
     /// the model knows too few tokens, or computes values that are not finite; what `check` says.
     pub fn embed(&self, batch: &[Tokens], pool: &Pool, check: Check<'_>) -> Result<Vec<Vec<f32>>> {
-        let vocabulary = match &self.network {
-            Network::Bert(bert) => bert.vocabulary(),
-            Network::Generic(generic) => generic.vocabulary(),
-        };
+        let vocabulary = self.network.vocabulary();
         for tokens in batch {
             if tokens.ids.is_empty() || tokens.ids.len() > self.max_tokens {
                 let (n, max) = (tokens.ids.len(), self.max_tokens);
@@ -205,6 +187,14 @@ impl Encoder {
                     self.finish(&generic.forward(&tokens.ids)?)
                 };
                 batch.iter().map(embed).collect()
+            }
+            Network::Family { network, .. } => {
+                let mut run = Run::new(pool, check);
+                let mut embed = |tokens: &Tokens| {
+                    let kinds = vec![0; tokens.ids.len()];
+                    self.finish(&network.forward(&tokens.ids, &kinds, &mut run)?.data)
+                };
+                batch.iter().map(&mut embed).collect()
             }
         }
     }
@@ -254,6 +244,23 @@ impl Encoder {
         }
         if !vector.iter().all(|v| v.is_finite()) {
             return Err(self.unsupported("it computes values that are not finite".to_owned()));
+        }
+        Ok(vector)
+    }
+
+    /// The first `dimensions` elements of `vector`, of length 1 if the whole is: for models trained to be cut
+    /// (Kusupati et al. 2022, Matryoshka representation learning).
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for no dimensions, or more than the model has.
+    pub fn shorten(&self, mut vector: Vec<f32>, dimensions: usize) -> Result<Vec<f32>> {
+        if !(1..=vector.len()).contains(&dimensions) {
+            let dims = vector.len();
+            return Err(Error::InvalidInput(format!("dimensions must be 1 to {dims}, not {dimensions}")));
+        }
+        vector.truncate(dimensions);
+        if self.config.normalize {
+            pooling::normalize(&mut vector);
         }
         Ok(vector)
     }

@@ -17,6 +17,7 @@ pub fn pool(rows: &[f32], width: usize, pooling: Pooling) -> Vec<f32> {
     };
     match pooling {
         Pooling::Cls => rows[..width].to_vec(),
+        Pooling::LastToken => rows[rows.len() - width..].to_vec(),
         Pooling::Max => fold(f32::max),
         Pooling::Mean => fold(|a, b| a + b).into_iter().map(|v| v / count).collect(),
         Pooling::MeanSqrtLen => fold(|a, b| a + b).into_iter().map(|v| v / count.sqrt()).collect(),
@@ -43,6 +44,7 @@ mod tests {
         assert_eq!(pool(&rows, 2, Pooling::Mean), [2.0, -1.0]);
         assert_eq!(pool(&rows, 2, Pooling::Max), [3.0, 4.0]);
         assert_eq!(pool(&rows, 2, Pooling::MeanSqrtLen), [4.0, -2.0]);
+        assert_eq!(pool(&rows, 2, Pooling::LastToken), [2.0, -1.0]);
     }
 
     #[test]

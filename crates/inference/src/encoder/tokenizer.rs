@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokenizers::{Encoding, Token};
+use tokenizers::utils::truncation::{TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::{Encoding, PostProcessor, Token};
 
 use super::config::parse;
 use super::files::Files;
+use super::vocabulary;
 use super::wordpiece::{Rules, Table, WordPiece};
 use crate::prepared::Image;
 use crate::{Check, Error, Result};
@@ -81,18 +83,26 @@ impl Tokenizer {
         Some((Prepared { frame: self.frame.clone(), rules: table.rules().clone() }, table))
     }
 
-    /// Reads `tokenizer.json` with the library. What it says about truncation and padding is ignored: the length that
+    /// Reads `tokenizer.json` with the library, or without one the vocabulary of a GGUF file. What the file says about
+    /// truncation and padding is ignored: the length that
     /// sentence-transformers uses stands elsewhere, and no text is padded here.
     ///
     /// # Errors
     /// [`pg_answer_models::Error::Damaged`].
     pub fn read(files: &Files<'_>) -> Result<Self> {
         const FILE: &str = "tokenizer.json";
-        let json = files.read(FILE, MAX_BYTES)?;
         let damaged = |reason: String| files.damaged(FILE, reason);
-        let parts: Parts = parse(&json).map_err(damaged)?;
-        parts.check().map_err(damaged)?;
-        let mut inner = caught(|| tokenizers::Tokenizer::from_bytes(&json)).map_err(damaged)?;
+        let (mut inner, divisible) = match files.gguf()? {
+            Some(gguf) if !files.has(FILE) => vocabulary::tokenizer(&gguf)?,
+            _ => {
+                let json = files.read(FILE, MAX_BYTES)?;
+                let parts: Parts = parse(&json).map_err(damaged)?;
+                parts.check().map_err(damaged)?;
+                let inner = caught(|| tokenizers::Tokenizer::from_bytes(&json)).map_err(damaged)?;
+                let divisible = parts.is_divisible(&inner);
+                (inner, divisible)
+            }
+        };
         caught(|| inner.with_truncation(None).map(|_| ())).map_err(damaged)?;
         inner.with_padding(None);
         // What the post-processor puts around a text is learned from a text of one token.
@@ -103,7 +113,7 @@ impl Tokenizer {
             return Err(damaged("its post-processor does not keep a text in one piece".to_owned()));
         };
         let (before, after) = (before.to_vec(), after.to_vec());
-        let frame = Frame { before, after, divisible: parts.is_divisible(&inner) };
+        let frame = Frame { before, after, divisible };
         Ok(Self { pieces: Pieces::Library(Box::new(inner)), frame })
     }
 
@@ -144,6 +154,39 @@ impl Tokenizer {
         ids.extend_from_slice(after);
         Ok(Tokens { ids, untruncated })
     }
+}
+
+impl Tokenizer {
+    /// The ids of a pair of texts and of which part each is, cut to `limit` tokens: the longer text first.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the tokenizer fails.
+    pub fn encode_pair(&self, first: &str, second: &str, limit: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+        let Pieces::Library(library) = &self.pieces else {
+            return Err(Error::Internal("a prepared vocabulary knows no pairs".to_owned()));
+        };
+        let encode = || {
+            let encode = |text: &str| library.encode_fast(start_of(text), false);
+            let (first, second) = (encode(first)?, encode(second)?);
+            let added = library.get_post_processor().map_or(0, |p| p.added_tokens(true));
+            let strategy = TruncationStrategy::LongestFirst;
+            let params = TruncationParams {
+                max_length: limit.saturating_sub(added),
+                strategy,
+                ..TruncationParams::default()
+            };
+            let (first, second) = truncate_encodings(first, Some(second), &params)?;
+            library.post_process(first, second, true)
+        };
+        let encoding = caught(encode).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
+        Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()))
+    }
+}
+
+/// As much of `text` as a pair can hold: no window has so many tokens of so many bytes.
+fn start_of(text: &str) -> &str {
+    const MOST: usize = 1 << 20;
+    if text.len() <= MOST { text } else { &text[..text.floor_char_boundary(MOST)] }
 }
 
 /// The parts of `tokenizer.json` around its vocabulary.
@@ -220,7 +263,7 @@ fn split_piece(text: &str) -> (&str, &str) {
 }
 
 /// Runs code of the tokenizer library, which panics on some malformed files, and makes its failure a text.
-fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
+pub fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
     // A tokenizer is thrown away when loading it fails, and encoding does not change it beyond its caches.
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|e| e.to_string()),

@@ -1,0 +1,114 @@
+//! Encoder-decoders of every family against what the original implementation computed.
+
+#[allow(dead_code)]
+#[path = "families/fixture.rs"]
+mod fixture;
+
+use fixture::{CONFIGS, Fixture, reference};
+use pg_answer_inference::language::{RewriteOptions, Rewriter};
+use pg_answer_inference::{Error, Pool};
+use pg_answer_models::Kind;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Reference {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    text: String,
+    input_ids: Vec<u32>,
+    encoder_mean: Vec<f32>,
+    last_logits: Vec<f32>,
+    greedy_ids: Vec<u32>,
+    greedy_text: String,
+    greedy_ids_forced_bos: Option<Vec<u32>>,
+}
+
+const MODELS: [&str; 3] = ["t5_relu", "t5_gated_gelu", "bart"];
+
+fn load(name: &str, config: &str) -> Rewriter {
+    Rewriter::load(&Fixture::new(name, Kind::EncoderDecoder, config).model).unwrap()
+}
+
+#[test]
+fn encoder_decoders_give_the_logits_and_greedy_text_of_the_origin() {
+    for (name, config) in MODELS.iter().flat_map(|name| CONFIGS.map(|config| (name, config))) {
+        let model = load(name, config);
+        for case in reference::<Reference>(name).cases {
+            assert_eq!(model.tokenize(&case.text).unwrap(), case.input_ids, "{name}: {:?}", case.text);
+            for threads in [1, 2] {
+                let pool = Pool::new(threads).unwrap();
+                let (states, logits) = model.begin(&case.input_ids, &pool, &mut || Ok(())).unwrap();
+                let width = case.encoder_mean.len();
+                for (i, want) in case.encoder_mean.iter().enumerate() {
+                    let got = states.iter().skip(i).step_by(width).sum::<f32>() * width as f32
+                        / states.len() as f32;
+                    assert!((got - want).abs() < 3e-4, "{name} {config}: {got} {want}");
+                }
+                for (got, want) in logits.iter().zip(&case.last_logits) {
+                    assert!((got - want).abs() < 3e-4, "{name} {config}, {:?}: {got} {want}", case.text);
+                }
+                let options = RewriteOptions { max_tokens: 16, forced: false, ..RewriteOptions::default() };
+                let got = model.rewrite(&case.text, &options, &pool, &mut || Ok(())).unwrap();
+                assert_eq!(got.ids, case.greedy_ids, "{name} {config}, {:?}", case.text);
+                assert_eq!(got.text, case.greedy_text.replace('\0', "\u{FFFD}"), "{name} {config}");
+                assert_eq!(got.prompt_tokens, case.input_ids.len());
+                // The form of transformers 5 does not say which token is forced.
+                if let Some(want) = case.greedy_ids_forced_bos.as_ref().filter(|_| config == CONFIGS[0]) {
+                    let options = RewriteOptions { forced: true, ..options };
+                    let got = model.rewrite(&case.text, &options, &pool, &mut || Ok(())).unwrap();
+                    assert_eq!(got.ids, *want, "{name}, {:?}", case.text);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn beams_find_texts_at_least_as_likely() {
+    let (model, pool) = (load("t5_relu", CONFIGS[0]), Pool::new(1).unwrap());
+    let write = |beams: usize, max_tokens: usize| {
+        let options = RewriteOptions { max_tokens, beams: Some(beams), ..RewriteOptions::default() };
+        model.rewrite("A Python client", &options, &pool, &mut || Ok(())).unwrap()
+    };
+    assert_eq!(write(4, 8), write(4, 8));
+    assert!(write(4, 8).ids.len() <= 8);
+    for wrong in [0, 33] {
+        let options = RewriteOptions { beams: Some(wrong), ..RewriteOptions::default() };
+        let refused = model.rewrite("x", &options, &pool, &mut || Ok(()));
+        assert!(matches!(refused, Err(Error::InvalidInput(_))));
+    }
+}
+
+#[test]
+fn a_check_stops_it_and_long_texts_are_refused() {
+    let (model, pool) = (load("bart", CONFIGS[0]), Pool::new(1).unwrap());
+    let options = RewriteOptions { max_tokens: 16, beams: Some(3), ..RewriteOptions::default() };
+    for limit in [1, 5, 30, 90] {
+        let mut asked = 0;
+        let stopped = model.rewrite("some words", &options, &pool, &mut || {
+            asked += 1;
+            if asked < limit { Ok(()) } else { Err(Error::Interrupted) }
+        });
+        assert!(matches!(stopped, Err(Error::Interrupted)), "{limit}");
+    }
+    let long = model.rewrite(&"word ".repeat(500), &options, &pool, &mut || Ok(()));
+    assert!(matches!(long, Err(Error::TooLong { limit: 192, .. })));
+}
+
+#[test]
+fn prefixes_of_tasks_come_from_the_configuration() {
+    let mut model = Fixture::new("t5_relu", Kind::EncoderDecoder, CONFIGS[0]);
+    let mut json: serde_json::Value = serde_json::from_slice(&model.get("config.json")).unwrap();
+    json["task_specific_params"] = serde_json::json!({
+        "summarization": { "prefix": "summarize: ", "num_beams": 4 },
+        "translation_en_to_de": { "prefix": "translate English to German: " },
+    });
+    model.set("config.json", json.to_string().as_bytes());
+    let model = Rewriter::load(&model.model).unwrap();
+    assert_eq!(model.prefix("summarization"), Some("summarize: "));
+    assert_eq!(model.prefix("translation_en_to_de"), Some("translate English to German: "));
+    assert_eq!((model.prefix("poetry"), model.tasks().count()), (None, 2));
+}

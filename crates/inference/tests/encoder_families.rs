@@ -1,0 +1,120 @@
+//! Sentence encoders and cross-encoders of every family against what the original implementation computed.
+
+#[allow(dead_code)]
+#[path = "families/fixture.rs"]
+mod fixture;
+
+use fixture::{CONFIGS, Fixture, reference};
+use pg_answer_inference::{Encoder, Error, Pool, Reranker, Role};
+use pg_answer_models::Kind;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Reference<T> {
+    cases: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Sentence {
+    text: String,
+    input_ids: Vec<u32>,
+    embedding: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Pair {
+    query: String,
+    passage: String,
+    input_ids: Vec<u32>,
+    token_type_ids: Option<Vec<u32>>,
+    logit: f32,
+}
+
+const ENCODERS: [&str; 4] = ["bert_cls", "xlm_roberta_mean", "distilbert_mean", "modernbert_mean"];
+const CROSS_ENCODERS: [&str; 2] = ["bert_cross_encoder", "xlm_roberta_cross_encoder"];
+
+#[test]
+fn sentence_encoders_give_the_vectors_of_the_origin() {
+    for (name, config) in ENCODERS.iter().flat_map(|name| CONFIGS.map(|config| (name, config))) {
+        let encoder = Encoder::load(&Fixture::new(name, Kind::Encoder, config).model).unwrap();
+        let cases = reference::<Reference<Sentence>>(name).cases;
+        assert_eq!(cases.len(), 7);
+        for threads in [1, 2] {
+            let pool = Pool::new(threads).unwrap();
+            for case in &cases {
+                let tokens = encoder.tokenize(&case.text, Role::Plain).unwrap();
+                assert_eq!(tokens.ids, case.input_ids, "{name}: {:?}", case.text);
+                let vector = encoder.embed(&[tokens], &pool, &mut || Ok(())).unwrap().remove(0);
+                assert_eq!(vector.len(), case.embedding.len());
+                for (got, want) in vector.iter().zip(&case.embedding) {
+                    assert!((got - want).abs() < 1e-5, "{name}, {:?}: {got}, not {want}", case.text);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn cross_encoders_give_the_logits_of_the_origin() {
+    for (name, config) in CROSS_ENCODERS.iter().flat_map(|name| CONFIGS.map(|config| (name, config))) {
+        let reranker = Reranker::load(&Fixture::new(name, Kind::CrossEncoder, config).model).unwrap();
+        let cases = reference::<Reference<Pair>>(name).cases;
+        assert_eq!((cases.len(), reranker.max_tokens()), (7, 64));
+        for case in cases {
+            let (ids, kinds) = reranker.tokenize(&case.query, &case.passage).unwrap();
+            assert_eq!(ids, case.input_ids, "{name}: {:?}", case.passage);
+            assert_eq!(kinds, case.token_type_ids.unwrap_or(vec![0; ids.len()]));
+            for threads in [1, 2] {
+                let pool = Pool::new(threads).unwrap();
+                let passages = [case.passage.as_str(); 2];
+                let got = reranker.score(&case.query, &passages, &pool, &mut || Ok(())).unwrap();
+                assert!((got[0] - case.logit).abs() < 1e-5, "{name}: {got:?}, not {}", case.logit);
+                assert_eq!(got[0], got[1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_check_stops_a_network() {
+    let encoder = Encoder::load(&Fixture::new("modernbert_mean", Kind::Encoder, CONFIGS[0]).model).unwrap();
+    let tokens = vec![encoder.tokenize("some words", Role::Plain).unwrap(); 500];
+    let mut asked = 0;
+    let stopped = encoder.embed(&tokens, &Pool::new(2).unwrap(), &mut || {
+        asked += 1;
+        if asked < 20 { Ok(()) } else { Err(Error::Interrupted) }
+    });
+    assert!(matches!(stopped, Err(Error::Interrupted)) && asked == 20);
+}
+
+#[test]
+fn shorter_vectors_have_length_one() {
+    let encoder = Encoder::load(&Fixture::new("xlm_roberta_mean", Kind::Encoder, CONFIGS[0]).model).unwrap();
+    let tokens = encoder.tokenize("some words", Role::Plain).unwrap();
+    let whole = encoder.embed(&[tokens], &Pool::new(1).unwrap(), &mut || Ok(())).unwrap().remove(0);
+    let short = encoder.shorten(whole.clone(), 16).unwrap();
+    let length: f32 = short.iter().map(|x| x * x).sum();
+    assert!((length - 1.0).abs() < 1e-5 && short.len() == 16);
+    assert!((short[0] / short[1] - whole[0] / whole[1]).abs() < 1e-4);
+    for wrong in [0, 49] {
+        assert!(matches!(encoder.shorten(whole.clone(), wrong), Err(Error::InvalidInput(_))));
+    }
+}
+
+#[test]
+fn what_a_model_is_not_is_named() {
+    let wrong = |name: &str, kind: Kind| {
+        let model = Fixture::new(name, kind, CONFIGS[0]);
+        let refused = match kind {
+            Kind::Encoder => Encoder::load(&model.model).err(),
+            _ => Reranker::load(&model.model).err(),
+        };
+        refused.unwrap().to_string()
+    };
+    assert!(wrong("bert_cross_encoder", Kind::Encoder).contains("of kind cross-encoder"));
+    assert!(wrong("bert_cls", Kind::CrossEncoder).contains("of kind encoder"));
+    let mut model = Fixture::new("bert_cross_encoder", Kind::CrossEncoder, CONFIGS[0]);
+    let text = String::from_utf8(model.get("config.json")).unwrap();
+    model.set("config.json", text.replace("\"0\": \"LABEL_0\"", "\"0\": \"A\", \"1\": \"B\"").as_bytes());
+    assert!(Reranker::load(&model.model).err().unwrap().to_string().contains("2 classes"));
+}
