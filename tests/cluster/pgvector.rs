@@ -19,6 +19,9 @@ const STAND_IN: &str = "
         AS '$libdir/pg_answer', 'pg_answer_vector_send' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
     CREATE TYPE pgvector.vector (INPUT = pgvector.vector_in, OUTPUT = pgvector.vector_out, SEND = pgvector.vector_send,
         TYPMOD_IN = pgvector.vector_typmod_in, STORAGE = external);
+    CREATE FUNCTION pgvector.vector(pgvector.vector, integer, boolean) RETURNS pgvector.vector
+        AS '$libdir/pg_answer', 'pg_answer_vector_check_dims' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+    CREATE CAST (pgvector.vector AS pgvector.vector) WITH FUNCTION pgvector.vector(pgvector.vector, integer, boolean) AS IMPLICIT;
     CREATE FUNCTION pgvector.cosine_distance(pgvector.vector, pgvector.vector) RETURNS float8
         AS '$libdir/pg_answer', 'pg_answer_vector_cosine_distance' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
     CREATE OPERATOR pgvector.<=> (LEFTARG = pgvector.vector, RIGHTARG = pgvector.vector,
@@ -32,6 +35,8 @@ const STAND_IN: &str = "
     ALTER EXTENSION vector ADD FUNCTION pgvector.vector_out(pgvector.vector);
     ALTER EXTENSION vector ADD FUNCTION pgvector.vector_typmod_in(cstring[]);
     ALTER EXTENSION vector ADD FUNCTION pgvector.vector_send(pgvector.vector);
+    ALTER EXTENSION vector ADD FUNCTION pgvector.vector(pgvector.vector, integer, boolean);
+    ALTER EXTENSION vector ADD CAST (pgvector.vector AS pgvector.vector);
     ALTER EXTENSION vector ADD FUNCTION pgvector.cosine_distance(pgvector.vector, pgvector.vector);
     ALTER EXTENSION vector ADD OPERATOR pgvector.<=> (pgvector.vector, pgvector.vector)";
 
