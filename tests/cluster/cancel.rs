@@ -13,6 +13,9 @@ const GENERATE: &str =
     "SELECT generate('Write a very long story about a lighthouse keeper and the sea.', max_tokens => 4000)";
 /// Takes long before the first token.
 const LONG_PROMPT: &str = "SELECT generate(repeat('The keeper climbs the stairs. ', 3000), max_tokens => 4)";
+/// Some 2,000 tokens: one reading and nothing else, no two passages of it alike.
+const PROMPT_2000: &str = "SELECT generate((SELECT string_agg('Keeper ' || i || ' climbs the stairs of tower ' || i * 7 || '.', ' ')
+    FROM generate_series(1, 140) AS i), max_tokens => 1)";
 const SHORT: &str = "SELECT generate('What is the capital of France?', max_tokens => 24)";
 const EMBED_MANY: &str = "SELECT count(*) FROM unnest(embed(array_fill(
     repeat('Vacuum reclaims the storage that dead tuples occupy. ', 60), ARRAY[5000]), 'all-MiniLM-L6-v2'))";
@@ -47,6 +50,23 @@ fn cancel_stops_long_work_and_nothing_else() -> Result<()> {
         ensure!(one::<String>(&mut client, SHORT)? == before, "another text after a cancel");
     }
     ensure!(one::<String>(&mut client, "SELECT embed('after a cancel')::text")? == vector);
+    Ok(())
+}
+
+/// A prompt that is being read is left between two layers; what was read of it does not change the next answer.
+#[test]
+fn cancel_stops_the_reading_of_a_prompt() -> Result<()> {
+    let (_, mut client) = session("reading")?;
+    let tokens = PROMPT_2000
+        .replace("generate((", "count_tokens((")
+        .replace(", max_tokens => 1)", ", generation_model())");
+    let tokens: i32 = one(&mut client, &tokens)?;
+    ensure!((1800..2500).contains(&tokens), "{tokens} tokens");
+    let before: String = one(&mut client, SHORT)?;
+    for milliseconds in [20, 90, 250] {
+        cancel(&mut client, PROMPT_2000, Duration::from_millis(milliseconds))?;
+        ensure!(one::<String>(&mut client, SHORT)? == before, "another text after a cancel");
+    }
     Ok(())
 }
 

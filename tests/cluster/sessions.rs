@@ -142,3 +142,35 @@ fn embed_works_everywhere() -> Result<()> {
     let error = crate::error_of(&mut client, "SELECT embed(ARRAY[['one', 'two'], ['three', 'four']])")?;
     crate::expect_code(&error, "2202E")
 }
+
+/// `pg_answer.max_memory` refuses a context before it is allocated; the session goes on.
+#[test]
+fn an_oversize_context_is_refused() -> Result<()> {
+    let (_, mut client) = session("memory")?;
+    let before: String = one(&mut client, BOTH)?;
+    let pid: i32 = one(&mut client, "SELECT pg_backend_pid()")?;
+    // Anonymous memory, in kB: the weights are a file's.
+    let memory = || -> Result<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    };
+    client.batch_execute("SET pg_answer.max_memory = '20MB'")?;
+    let held = memory()?;
+    for sql in [
+        "SELECT generate(repeat('The keeper climbs the stairs. ', 3000), max_tokens => 4)",
+        "SELECT generate('Hello', max_tokens => 30000)",
+    ] {
+        let error = error_of(&mut client, sql)?;
+        expect_code(&error, "53400")?;
+        ensure!(error.hint().is_some_and(|hint| hint.contains("pg_answer.max_memory")), "{error:?}");
+    }
+    let grown = memory()?.saturating_sub(held);
+    println!("{grown} kB more after two refusals");
+    // The keys and values of the first would be 190 MB.
+    ensure!(grown < 50_000, "{grown} kB");
+    ensure!(one::<String>(&mut client, BOTH)? == before);
+    client.batch_execute("RESET pg_answer.max_memory")?;
+    ensure!(one::<String>(&mut client, BOTH)? == before);
+    Ok(())
+}

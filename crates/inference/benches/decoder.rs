@@ -3,6 +3,7 @@
 //!
 //! Arguments: models to measure; by default those of the store that are decoders. `--processor-time` counts the time of
 //! the processor with one thread on each side instead of the clock's with two: for machines that others use meanwhile.
+//! `--only=WORDS` measures the work whose name begins like that.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -149,6 +150,8 @@ fn main() {
     } else {
         Timer { clock: libc::CLOCK_MONOTONIC, threads: 2 }
     };
+    let only =
+        std::env::args().find_map(|a| a.strip_prefix("--only=").map(str::to_owned)).unwrap_or_default();
     let pool = Pool::new(timer.threads).expect("threads");
     for name in names {
         let model = store.open(&name).unwrap_or_else(|e| panic!("{e}"));
@@ -162,7 +165,7 @@ fn main() {
             "| tokens/s, threads: {} | ours | llama.cpp | ratio |\n| --- | --- | --- | --- |",
             timer.threads
         );
-        for work in work(&decoder) {
+        for work in work(&decoder).into_iter().filter(|work| work.name.starts_with(&only)) {
             let (mut mine, mut theirs) = (Vec::new(), Vec::new());
             let time = |(read, wrote): (f64, f64)| if work.written == 0 { read } else { wrote };
             for _ in 0..ROUNDS {

@@ -2,7 +2,8 @@
 //!
 //! They block every signal, so that a process's signal handlers run on its own main thread, and they sleep
 //! while there is nothing to do. Work is claimed job by job: a helper that wakes late, because the machine has other
-//! things to do, finds less to do, and nobody waits for a helper that has not begun.
+//! things to do, finds less to do, and nobody waits for a helper that has not begun. Pieces of work that follow each
+//! other within microseconds, as those of a decoder do, find the helpers still awake ([`soon`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -172,28 +173,43 @@ struct Helpers {
     threads: Vec<JoinHandle<()>>,
 }
 
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// There is a job, or the end.
     wake: Condvar,
     /// The last helper is done.
     done: Condvar,
+    /// Counts jobs, so that a helper does not do one twice. Changed under the lock.
+    number: AtomicUsize,
+    /// Helpers inside of the job. Changed under the lock.
+    running: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
     job: Option<Job>,
-    /// Counts jobs, so that a helper does not do one twice.
-    number: u64,
-    /// Helpers inside of the job.
-    running: usize,
+    /// Helpers that wait for `wake`.
+    asleep: usize,
+    /// Whether the caller waits for `done`.
+    waited_for: bool,
     end: bool,
+}
+
+/// Looks of [`soon`]: about five microseconds, less than it takes to wake a thread.
+const LOOKS: usize = 400;
+
+/// Whether `ready` comes true within a few microseconds.
+fn soon(ready: impl Fn() -> bool) -> bool {
+    (0..LOOKS).any(|_| {
+        std::hint::spin_loop();
+        ready()
+    })
 }
 
 impl Helpers {
     fn new(count: usize) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), done: Condvar::new() });
-        let mut helpers = Self { shared, threads: Vec::new() };
+        let mut helpers = Self { shared: Arc::default(), threads: Vec::new() };
         for i in 0..count {
             let shared = Arc::clone(&helpers.shared);
             let builder = std::thread::Builder::new().name(format!("pg_answer {i}")).stack_size(256 << 10);
@@ -208,25 +224,35 @@ impl Helpers {
         struct Recall<'a>(&'a Shared, &'a AtomicBool);
         impl Drop for Recall<'_> {
             fn drop(&mut self) {
+                let Self(shared, stop) = self;
                 if std::thread::panicking() {
-                    self.1.store(true, Ordering::Relaxed);
+                    stop.store(true, Ordering::Relaxed);
                 }
-                let mut state = lock(&self.0.state);
-                state.job = None;
-                while state.running > 0 {
-                    state = self.0.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+                lock(&shared.state).job = None;
+                let done = || shared.running.load(Ordering::Acquire) == 0;
+                if done() || soon(done) {
+                    return;
                 }
+                let mut state = lock(&shared.state);
+                while !done() {
+                    state.waited_for = true;
+                    state = shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                state.waited_for = false;
             }
         }
         // SAFETY: `Recall` does not let go of the borrow before no helper has or can get the job.
         let job = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), Job>(job) };
         let recall = Recall(&self.shared, stop);
-        {
+        let asleep = {
             let mut state = lock(&self.shared.state);
             state.job = Some(job);
-            state.number += 1;
+            self.shared.number.fetch_add(1, Ordering::Release);
+            state.asleep
+        };
+        if asleep > 0 {
+            self.shared.wake.notify_all();
         }
-        self.shared.wake.notify_all();
         own();
         drop(recall);
     }
@@ -249,19 +275,26 @@ impl Shared {
         let mut last = 0;
         let mut state = lock(&self.state);
         while !state.end {
+            let number = self.number.load(Ordering::Relaxed);
             match state.job {
-                Some(job) if state.number != last => {
-                    last = state.number;
-                    state.running += 1;
+                Some(job) if number != last => {
+                    last = number;
+                    self.running.fetch_add(1, Ordering::Relaxed);
                     drop(state);
                     job();
                     state = lock(&self.state);
-                    state.running -= 1;
-                    if state.running == 0 {
+                    if self.running.fetch_sub(1, Ordering::Release) == 1 && state.waited_for {
                         self.done.notify_all();
                     }
+                    drop(state);
+                    soon(|| self.number.load(Ordering::Relaxed) != last);
+                    state = lock(&self.state);
                 }
-                _ => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                _ => {
+                    state.asleep += 1;
+                    state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.asleep -= 1;
+                }
             }
         }
     }

@@ -1,21 +1,31 @@
 //! Rows of activations on their way into a matrix.
 
 use super::isa::Isa;
-use super::lanes::quantize_row;
-use super::parallel;
+use super::parallel::{self, Grid};
+use super::quantize::{Codes, quantize_row};
+use crate::{Pool, Result};
 
-/// Rows of activations, one for each token: the floats, and their 8-bit form for quantised matrices.
+/// In which form matrices read their activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// As floats.
+    pub floats: bool,
+    /// As codes.
+    pub codes: bool,
+}
+
+/// Rows of activations, one for each token: floats for matrices of floats, 8-bit codes for quantised ones.
 #[derive(Default)]
 pub struct Activations {
     /// Number of rows.
     pub tokens: usize,
     /// Values of a row.
     pub width: usize,
-    /// Row-major floats.
+    /// Row-major floats, if they are read.
     pub rows: Vec<f32>,
-    /// Row-major codes; row ≈ scale · code. Not filled when the width is no multiple of 32.
+    /// Row-major codes, if they are read; row ≈ scale · code.
     pub codes: Vec<i8>,
-    /// A scale for each 32 values.
+    /// A scale for each [`SPAN`](super::quantize::SPAN) values.
     pub scales: Vec<f32>,
     /// Sums of the codes of each 16 values.
     pub sums16: Vec<i32>,
@@ -23,71 +33,96 @@ pub struct Activations {
     pub sums32: Vec<i32>,
 }
 
-struct Job<'a> {
-    first: usize,
-    side: &'a mut [f32],
-    rows: &'a mut [f32],
-    codes: &'a mut [i8],
-    scales: &'a mut [f32],
-    sums16: &'a mut [i32],
-    sums32: &'a mut [i32],
-}
-
-fn split<'a, T>(rest: &mut &'a mut [T], at: usize) -> &'a mut [T] {
-    let (head, tail) = std::mem::take(rest).split_at_mut(at);
-    *rest = tail;
-    head
+/// The same columns of some rows, to be written.
+pub struct Part<'a> {
+    rows: Grid<'a, f32>,
+    codes: Grid<'a, i8>,
+    scales: Grid<'a, f32>,
+    sums16: Grid<'a, i32>,
+    sums32: Grid<'a, i32>,
 }
 
 impl Activations {
+    /// Becomes rows of `width` values, to be written; for codes that is a multiple of 32.
+    pub fn start(&mut self, (tokens, width): (usize, usize), form: Form) -> Part<'_> {
+        (self.tokens, self.width) = (tokens, width);
+        let columns = |used: bool| if used { width } else { 0 };
+        let (floats, codes) = (columns(form.floats), columns(form.codes));
+        self.rows.resize(tokens * floats, 0.0);
+        self.codes.resize(tokens * codes, 0);
+        self.scales.resize(tokens * codes / 32, 0.0);
+        self.sums16.resize(tokens * codes / 16, 0);
+        self.sums32.resize(tokens * codes / 32, 0);
+        Part {
+            rows: Grid::new(&mut self.rows, floats),
+            codes: Grid::new(&mut self.codes, codes),
+            scales: Grid::new(&mut self.scales, codes / 32),
+            sums16: Grid::new(&mut self.sums16, codes / 16),
+            sums32: Grid::new(&mut self.sums32, codes / 32),
+        }
+    }
+
     /// Fills the rows of `tokens` tokens: `f(token, side, row)` writes a row; `side` is the token's part of a
     /// buffer that `f` may change too (the residual stream).
+    ///
+    /// # Errors
+    /// As [`parallel::for_each`].
     pub fn fill(
         &mut self,
         isa: Isa,
-        threads: usize,
+        pool: &Pool,
         (tokens, width): (usize, usize),
+        form: Form,
         side: &mut [f32],
         f: impl Fn(usize, &mut [f32], &mut [f32]) + Send + Sync,
-    ) {
-        let blocks = if width.is_multiple_of(32) { width / 32 } else { 0 };
-        (self.tokens, self.width) = (tokens, width);
-        self.rows.resize(tokens * width, 0.0);
-        self.codes.resize(tokens * blocks * 32, 0);
-        self.scales.resize(tokens * blocks, 0.0);
-        self.sums16.resize(tokens * blocks * 2, 0);
-        self.sums32.resize(tokens * blocks, 0);
-        let side_width = side.len() / tokens.max(1);
-        let each = parallel::share(tokens, threads, 1);
-        let (mut side, mut rows, mut codes) = (side, &mut self.rows[..], &mut self.codes[..]);
-        let (mut scales, mut sums16, mut sums32) =
-            (&mut self.scales[..], &mut self.sums16[..], &mut self.sums32[..]);
-        let jobs = (0..tokens).step_by(each).map(|first| {
-            let n = each.min(tokens - first);
-            Job {
-                first,
-                side: split(&mut side, n * side_width),
-                rows: split(&mut rows, n * width),
-                codes: split(&mut codes, n * blocks * 32),
-                scales: split(&mut scales, n * blocks),
-                sums16: split(&mut sums16, n * blocks * 2),
-                sums32: split(&mut sums32, n * blocks),
+    ) -> Result<()> {
+        let mut part = self.start((tokens, width), form);
+        let mut side = Grid::new(side, side.len() / tokens.max(1));
+        let each = parallel::share(tokens, pool.threads(), 1);
+        let jobs = (0..tokens).step_by(each).map(|first| (first, part.take_top(each), side.take_top(each)));
+        parallel::for_each(pool, &mut jobs.collect::<Vec<_>>(), |(first, part, side)| {
+            let mut row = vec![0.0; width];
+            for i in 0..each.min(tokens - *first) {
+                let side = if side.columns() > 0 { side.row(i) } else { &mut [] };
+                f(*first + i, side, &mut row);
+                part.write(isa, i, &row);
             }
-        });
-        parallel::for_each(threads, jobs.collect(), |job: Job| {
-            for (i, row) in job.rows.chunks_exact_mut(width).enumerate() {
-                f(job.first + i, &mut job.side[i * side_width..][..side_width], row);
-                if blocks > 0 {
-                    quantize_row(
-                        isa,
-                        row,
-                        &mut job.codes[i * width..][..width],
-                        &mut job.scales[i * blocks..][..blocks],
-                        &mut job.sums16[i * blocks * 2..][..blocks * 2],
-                        &mut job.sums32[i * blocks..][..blocks],
-                    );
-                }
-            }
-        });
+        })
+    }
+}
+
+impl Part<'_> {
+    /// Takes off the first `rows` rows.
+    pub fn take_top(&mut self, rows: usize) -> Self {
+        Self {
+            rows: self.rows.take_top(rows),
+            codes: self.codes.take_top(rows),
+            scales: self.scales.take_top(rows),
+            sums16: self.sums16.take_top(rows),
+            sums32: self.sums32.take_top(rows),
+        }
+    }
+
+    /// Takes off the first `columns` columns, a multiple of [`SPAN`](super::quantize::SPAN) unless they are all that is left.
+    pub fn take_left(&mut self, columns: usize) -> Self {
+        Self {
+            rows: self.rows.take_left(columns),
+            codes: self.codes.take_left(columns),
+            scales: self.scales.take_left(columns / 32),
+            sums16: self.sums16.take_left(columns / 16),
+            sums32: self.sums32.take_left(columns / 32),
+        }
+    }
+
+    /// Writes the values of a row.
+    pub fn write(&mut self, isa: Isa, row: usize, values: &[f32]) {
+        if self.rows.columns() > 0 {
+            self.rows.row(row).copy_from_slice(values);
+        }
+        if self.codes.columns() > 0 {
+            let [sums16, sums32] = [&mut self.sums16, &mut self.sums32].map(|sums| sums.row(row));
+            let (codes, scales) = (self.codes.row(row), self.scales.row(row));
+            quantize_row(isa, values, Codes { codes, scales, sums16, sums32 });
+        }
     }
 }

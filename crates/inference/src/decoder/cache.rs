@@ -1,7 +1,6 @@
 //! Keys and values of the positions read so far.
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
+use half::bf16;
 
 use super::lanes::{LANES, Lanes};
 use crate::{Error, Result};
@@ -9,10 +8,26 @@ use crate::{Error, Result};
 /// Positions are added in steps of this many.
 pub const STEP: usize = 256;
 
+/// Sixteen pairs of bfloat16 numbers, the first of each in the lower half: what one instruction multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Pairs(pub [u32; LANES]);
+
+impl Pairs {
+    /// All zero.
+    pub const ZERO: Self = Self([0; LANES]);
+
+    /// The first and the second of each pair.
+    fn widen(&self) -> [Lanes; 2] {
+        [|word| word << 16, |word| word & 0xFFFF_0000]
+            .map(|half: fn(u32) -> u32| Lanes(std::array::from_fn(|lane| f32::from_bits(half(self.0[lane])))))
+    }
+}
+
 /// Numbers of the cache: 16-bit floats, or 32-bit ones for models whose weights are floats.
 enum Cells {
-    Half(Vec<f16>),
-    Full(Vec<f32>),
+    Half(Vec<Pairs>),
+    Full(Vec<Lanes>),
 }
 
 impl Cells {
@@ -21,40 +36,18 @@ impl Cells {
         match self {
             Self::Half(all) => {
                 all.try_reserve_exact(length.saturating_sub(all.len())).map_err(short)?;
-                all.resize(length.max(all.len()), f16::ZERO);
+                all.resize(length.max(all.len()), Pairs::ZERO);
             }
             Self::Full(all) => {
                 all.try_reserve_exact(length.saturating_sub(all.len())).map_err(short)?;
-                all.resize(length.max(all.len()), 0.0);
+                all.resize(length.max(all.len()), Lanes::ZERO);
             }
         }
         Ok(())
     }
-
-    fn read(&self, at: usize, out: &mut [f32]) {
-        match self {
-            Self::Half(all) => all[at..at + out.len()].convert_to_f32_slice(out),
-            Self::Full(all) => out.copy_from_slice(&all[at..at + out.len()]),
-        }
-    }
-
-    fn write(&mut self, at: usize, value: f32) {
-        match self {
-            Self::Half(all) => all[at] = f16::from_f32(value),
-            Self::Full(all) => all[at] = value,
-        }
-    }
-
-    /// Bytes of a number.
-    fn size(&self) -> usize {
-        match self {
-            Self::Half(_) => size_of::<f16>(),
-            Self::Full(_) => size_of::<f32>(),
-        }
-    }
 }
 
-/// Keys and values of one head in one layer.
+/// Keys and values of one head in one layer. Pairs are two elements of a key, and two positions of values.
 pub struct Head {
     /// `[position / 16][element][position % 16]`: scores of 16 positions are computed in lanes.
     keys: Cells,
@@ -63,40 +56,105 @@ pub struct Head {
     size: usize,
 }
 
+fn pair(first: f32, second: f32) -> u32 {
+    let bits = |x| u32::from(bf16::from_f32(x).to_bits());
+    bits(first) | bits(second) << 16
+}
+
 impl Head {
-    fn bytes_of_position(&self) -> usize {
-        self.keys.size() * self.size + self.values.size() * self.padded()
+    /// Lines of sixteen positions: of the keys, and of the values.
+    fn lines(&self) -> [usize; 2] {
+        let columns = self.columns();
+        match &self.keys {
+            Cells::Half(_) => [self.size.div_ceil(2), LANES / 2 * columns],
+            Cells::Full(_) => [self.size, LANES * columns],
+        }
     }
 
-    fn padded(&self) -> usize {
-        self.size.next_multiple_of(LANES)
+    /// Lanes of a position's values.
+    fn columns(&self) -> usize {
+        self.size.div_ceil(LANES)
     }
 
     /// Stores key and value of `position`.
     pub fn write(&mut self, position: usize, key: &[f32], value: &[f32]) {
-        let panel = position / LANES * self.size;
-        for (i, &x) in key.iter().enumerate() {
-            self.keys.write((panel + i) * LANES + position % LANES, x);
+        let ([each, _], columns) = (self.lines(), self.columns());
+        let (panel, lane) = (position / LANES * each, position % LANES);
+        match &mut self.keys {
+            Cells::Half(keys) => {
+                for (line, key) in keys[panel..panel + each].iter_mut().zip(key.chunks(2)) {
+                    line.0[lane] = pair(key[0], key.get(1).copied().unwrap_or(0.0));
+                }
+            }
+            Cells::Full(keys) => {
+                keys[panel..panel + each].iter_mut().zip(key).for_each(|(line, &key)| line.0[lane] = key);
+            }
         }
-        let start = position * self.padded();
-        for (i, &x) in value.iter().enumerate() {
-            self.values.write(start + i, x);
+        match &mut self.values {
+            Cells::Half(values) => {
+                let lines = &mut values[position / 2 * columns..][..columns];
+                for (line, value) in lines.iter_mut().zip(value.chunks(LANES)) {
+                    for (cell, &value) in line.0.iter_mut().zip(value) {
+                        // The place behind is cleared, so that nothing of another text is ever read there.
+                        *cell = if position % 2 == 0 {
+                            pair(value, 0.0)
+                        } else {
+                            *cell & 0xFFFF | pair(0.0, value)
+                        };
+                    }
+                }
+            }
+            Cells::Full(values) => {
+                let lines = &mut values[position * columns..][..columns];
+                for (line, value) in lines.iter_mut().zip(value.chunks(LANES)) {
+                    line.0[..value.len()].copy_from_slice(value);
+                }
+            }
         }
     }
 
     /// Keys of 16 positions for each of the panels that `out` has room for, from `position` on.
     pub fn keys(&self, position: usize, out: &mut [Lanes]) {
-        self.keys.read(position / LANES * self.size * LANES, flat(out));
+        let first = position / LANES * self.lines()[0];
+        match &self.keys {
+            Cells::Half(keys) => {
+                for (i, panel) in out.chunks_exact_mut(self.size).enumerate() {
+                    let keys = &keys[first + i * self.size.div_ceil(2)..];
+                    for (key, out) in keys.iter().zip(panel.chunks_mut(2)) {
+                        out.copy_from_slice(&key.widen()[..out.len()]);
+                    }
+                }
+            }
+            Cells::Full(keys) => out.copy_from_slice(&keys[first..][..out.len()]),
+        }
     }
 
-    /// Values of as many positions as `out` has room for, from `position` on.
+    /// Values of as many positions as `out` has room for, an even number, from `position` on.
     pub fn values(&self, position: usize, out: &mut [Lanes]) {
-        self.values.read(position * self.padded(), flat(out));
+        let columns = self.columns();
+        match &self.values {
+            Cells::Half(values) => {
+                let values = values[position / 2 * columns..].chunks_exact(columns);
+                for (values, out) in values.zip(out.chunks_exact_mut(2 * columns)) {
+                    let (first, second) = out.split_at_mut(columns);
+                    for ((value, first), second) in values.iter().zip(first).zip(second) {
+                        [*first, *second] = value.widen();
+                    }
+                }
+            }
+            Cells::Full(values) => out.copy_from_slice(&values[position * columns..][..out.len()]),
+        }
     }
-}
 
-fn flat(lanes: &mut [Lanes]) -> &mut [f32] {
-    bytemuck::cast_slice_mut(lanes)
+    /// Keys and values as pairs: a key's are `[position / 16][element / 2]`, values' `[position / 2][element / 16]`.
+    /// None in a cache of 32-bit floats.
+    #[cfg(target_arch = "x86_64")]
+    pub fn pairs(&self) -> Option<[&[Pairs]; 2]> {
+        match (&self.keys, &self.values) {
+            (Cells::Half(keys), Cells::Half(values)) => Some([keys, values]),
+            _ => None,
+        }
+    }
 }
 
 /// Keys and values of all layers.
@@ -116,8 +174,8 @@ impl Cache {
 
     /// Bytes that `positions` positions take.
     pub fn bytes_for(&self, positions: usize) -> usize {
-        let each: usize = self.layers.iter().flatten().map(Head::bytes_of_position).sum();
-        positions.next_multiple_of(STEP).saturating_mul(each)
+        let lines: usize = self.layers.iter().flatten().map(|head| head.lines().iter().sum::<usize>()).sum();
+        (positions.next_multiple_of(STEP) / LANES).saturating_mul(lines * size_of::<Lanes>())
     }
 
     /// Makes room for `positions` positions.
@@ -130,16 +188,17 @@ impl Cache {
         }
         let positions = positions.next_multiple_of(STEP);
         for head in self.layers.iter_mut().flatten() {
-            head.keys.grow(positions * head.size)?;
-            head.values.grow(positions * head.padded())?;
+            let [keys, values] = head.lines().map(|lines| positions / LANES * lines);
+            head.keys.grow(keys)?;
+            head.values.grow(values)?;
         }
         self.positions = positions;
         Ok(())
     }
 
-    /// The heads of layer `layer`.
-    pub fn layer(&mut self, layer: usize) -> &mut [Head] {
-        &mut self.layers[layer]
+    /// The heads of each layer.
+    pub fn layers(&mut self) -> impl Iterator<Item = &mut [Head]> {
+        self.layers.iter_mut().map(Vec::as_mut_slice)
     }
 
     /// Bytes in memory.

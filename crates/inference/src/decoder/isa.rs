@@ -3,7 +3,12 @@
 /// A set of vector instructions that this processor has: values come only from [`Isa::best`] and
 /// [`Isa::available`], so holding one proves that code for it may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Isa(Kind);
+pub struct Isa {
+    kind: Kind,
+    /// AVX-512 BF16 as well.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+    bf16: bool,
+}
 
 /// The sets that kernels are written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +30,12 @@ impl Isa {
     /// All that this processor has, the slowest first.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut)]
-        let mut all = vec![Self(Kind::Baseline)];
+        let mut all = vec![Self { kind: Kind::Baseline, bf16: false }];
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             if avx2 {
-                all.push(Self(Kind::Avx2));
+                all.push(Self { kind: Kind::Avx2, bf16: false });
             }
             if avx2
                 && is_x86_feature_detected!("avx512f")
@@ -39,24 +44,33 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
             {
-                all.push(Self(Kind::Avx512));
+                all.push(Self { kind: Kind::Avx512, bf16: false });
+                if is_x86_feature_detected!("avx512bf16") {
+                    all.push(Self { kind: Kind::Avx512, bf16: true });
+                }
             }
         }
         #[cfg(target_arch = "aarch64")]
         if std::arch::is_aarch64_feature_detected!("dotprod") {
-            all.push(Self(Kind::NeonDot));
+            all.push(Self { kind: Kind::NeonDot, bf16: false });
         }
         all
     }
 
     /// The fastest that this processor has.
     pub fn best() -> Self {
-        Self::available().pop().unwrap_or(Self(Kind::Baseline))
+        Self::available().pop().unwrap_or(Self { kind: Kind::Baseline, bf16: false })
     }
 
     /// Which set it is.
     pub fn kind(self) -> Kind {
-        self.0
+        self.kind
+    }
+
+    /// Whether it has products of bfloat16 numbers.
+    #[cfg(target_arch = "x86_64")]
+    pub fn bf16(self) -> bool {
+        self.bf16
     }
 }
 

@@ -117,51 +117,6 @@ fn sum_exp_body<const FMA: bool>(x: &[f32], max: f32, factor: f32) -> f32 {
     sum_of(x, |v| exp::<FMA>((v - max) * factor))
 }
 
-dispatch! {
-    /// Rounds a row to 8 bits, a scale for each 32 values: `x ≈ scale · code`; `sums16` and `sums32` are the
-    /// sums of the codes of each 16 and 32 values. `x` has a multiple of 32 values.
-    pub fn quantize_row(
-        x: &[f32], codes: &mut [i8], scales: &mut [f32], sums16: &mut [i32], sums32: &mut [i32],
-    ) = quantize_row_body
-}
-
-#[inline(always)]
-fn quantize_row_body<const FMA: bool>(
-    x: &[f32],
-    codes: &mut [i8],
-    scales: &mut [f32],
-    sums16: &mut [i32],
-    sums32: &mut [i32],
-) {
-    const ROUND: f32 = 12_582_912.0;
-    let blocks = x.chunks_exact(32).zip(codes.chunks_exact_mut(32)).zip(scales);
-    for (((x, codes), scale), (sums16, sum32)) in blocks.zip(sums16.chunks_exact_mut(2).zip(sums32)) {
-        let mut top = [0.0_f32; LANES];
-        for half in x.chunks_exact(LANES) {
-            for lane in 0..LANES {
-                top[lane] = top[lane].max(half[lane].abs());
-            }
-        }
-        let top = top.iter().fold(0.0_f32, |a, &b| a.max(b));
-        let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
-        // A maximum drops NaN: ask the values, so that a broken model's NaN is not lost.
-        *scale = if x.iter().any(|v| v.is_nan()) { f32::NAN } else { top / 127.0 };
-        for ((x, codes), sum) in
-            x.chunks_exact(LANES).zip(codes.chunks_exact_mut(LANES)).zip(sums16.iter_mut())
-        {
-            let mut total = 0;
-            for lane in 0..LANES {
-                let rounded = (x[lane] * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits());
-                let code = rounded as i32 as i8;
-                codes[lane] = code;
-                total += i32::from(code);
-            }
-            *sum = total;
-        }
-        *sum32 = sums16[0] + sums16[1];
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::isa::Isa;
@@ -198,33 +153,6 @@ mod tests {
             }
             let want: f32 = x.iter().map(|v| ((v - 6.0) * 0.5).exp()).sum();
             assert!((sum_exp(isa, &x, 6.0, 0.5) / want - 1.0).abs() < 1e-5);
-        }
-    }
-
-    #[test]
-    fn rows_are_rounded_to_half_a_step() {
-        let x: Vec<f32> = (0..64).map(|i| ((i * 29 % 83) as f32 - 41.0) / 3.0).collect();
-        for isa in Isa::available() {
-            let (mut codes, mut scales) = (vec![0_i8; 64], vec![0.0; 2]);
-            let (mut sums16, mut sums32) = (vec![0; 4], vec![0; 2]);
-            quantize_row(isa, &x, &mut codes, &mut scales, &mut sums16, &mut sums32);
-            for i in 0..64 {
-                let back = f32::from(codes[i]) * scales[i / 32];
-                assert!((back - x[i]).abs() <= scales[i / 32] * 0.501, "{isa:?} {i}");
-            }
-            for (i, sum) in sums16.iter().enumerate() {
-                assert_eq!(*sum, codes[i * 16..][..16].iter().map(|&c| i32::from(c)).sum::<i32>());
-            }
-            assert_eq!(sums32, [sums16[0] + sums16[1], sums16[2] + sums16[3]]);
-            quantize_row(
-                isa,
-                &[0.0; 32],
-                &mut codes[..32],
-                &mut scales[..1],
-                &mut sums16[..2],
-                &mut sums32[..1],
-            );
-            assert_eq!((&codes[..32], scales[0]), (&[0_i8; 32][..], 0.0));
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Weight matrices: packed codes ([`quantized`](super::quantized)), and floats for files that hold floats.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use half::{bf16, f16};
 
-use super::activations::Activations;
+use super::activations::{Activations, Form, Part};
 use super::gguf::{Gguf, TensorType};
 use super::isa::{Isa, dispatch};
-use super::lanes::{LANES, Lanes, multiply_tile};
-use super::parallel;
-use super::quantized::kernel;
+use super::lanes::{LANES, Lanes, multiply_tile, swiglu};
+use super::parallel::{self, Grid};
+use super::quantize::SPAN;
+use super::quantized::kernel::Multiplier;
 use super::quantized::packed::{BLOCK, Expanded, Layout, Line, expand};
 use super::quantized::unpack::{Format, Row};
 use crate::prepared::{Draft, Image, Plan, View};
@@ -72,7 +74,7 @@ impl Matrix {
         check: Check<'_>,
     ) -> Result<()> {
         let tensor = gguf.tensor(name)?;
-        let (rows, width, threads) = (tensor.rows, tensor.width, pool.threads());
+        let (rows, width) = (tensor.rows, tensor.width);
         let rows_at_once = (CHUNK_BYTES / tensor.row_bytes).max(1).next_multiple_of(LANES);
         let mut bytes = Vec::new();
         for first in (0..rows).step_by(rows_at_once) {
@@ -82,16 +84,14 @@ impl Matrix {
             if let Some(format) = Format::of(tensor.kind) {
                 let layout = Layout { format, width };
                 let panels = draft.fill::<Line>(section)?.chunks_exact_mut(layout.panel_lines());
-                let jobs = panels.skip(first / LANES).zip(bytes.chunks(LANES * tensor.row_bytes)).collect();
-                pool.run(|| {
-                    parallel::for_each(threads, jobs, |(panel, bytes): (&mut [Line], &[u8])| {
-                        let mut row = Row::new(width, format);
-                        for (lane, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
-                            row.unpack(tensor.kind, bytes);
-                            layout.pack(&row, lane, panel);
-                        }
-                    });
-                });
+                let jobs = panels.skip(first / LANES).zip(bytes.chunks(LANES * tensor.row_bytes));
+                parallel::for_each(pool, &mut jobs.collect::<Vec<_>>(), |(panel, bytes)| {
+                    let mut row = Row::new(width, format);
+                    for (lane, bytes) in bytes.chunks_exact(tensor.row_bytes).enumerate() {
+                        row.unpack(tensor.kind, bytes);
+                        layout.pack(&row, lane, panel);
+                    }
+                })?;
             } else {
                 let lanes = draft.fill::<Lanes>(section)?;
                 let mut row = vec![0.0; width];
@@ -162,70 +162,150 @@ impl Matrix {
         }
     }
 
-    fn multiply(&self, isa: Isa, first: usize, count: usize, x: &Activations, out: &mut [f32]) {
+    /// Ready to multiply its panels with `x`.
+    fn with<'a>(&'a self, isa: Isa, x: &'a Activations) -> Product<'a> {
         match &self.weights {
             Weights::Packed(layout, lines) => {
+                Product::Packed(Multiplier::new(isa, *layout, x), *layout, lines)
+            }
+            Weights::Dense(lanes) => Product::Dense(isa, x, lanes),
+        }
+    }
+}
+
+/// In which form the matrices read their activations.
+pub fn form(matrices: &[&Matrix]) -> Form {
+    Form { floats: matrices.iter().any(|m| m.is_dense()), codes: !matrices.iter().all(|m| m.is_dense()) }
+}
+
+/// A matrix and the activations that it is multiplied with.
+enum Product<'a> {
+    Packed(Multiplier<'a>, Layout, &'a [Line]),
+    Dense(Isa, &'a Activations, &'a [Lanes]),
+}
+
+impl Product<'_> {
+    /// Results of some panels: `out[panel][token][row of the panel]`.
+    fn panels(&mut self, panels: Range<usize>, out: &mut [f32]) {
+        match self {
+            Self::Packed(multiplier, layout, lines) => {
                 let each = layout.panel_lines();
-                kernel::multiply(isa, *layout, &lines[first * each..][..count * each], x, out);
+                multiplier.run(&lines[panels.start * each..panels.end * each], out);
             }
-            Weights::Dense(lanes) => {
-                multiply_dense(isa, &lanes[first * self.width..][..count * self.width], x, out);
+            Self::Dense(isa, x, lanes) => {
+                multiply_dense(*isa, &lanes[panels.start * x.width..panels.end * x.width], x, out);
             }
         }
     }
 }
 
-/// Results of a matrix: `data[panel][token][row of the panel]`.
-#[derive(Default)]
-pub struct Product {
-    tokens: usize,
-    rows: usize,
-    data: Vec<f32>,
+/// Panels whose results are made and passed on together, a multiple of `least`: these stay in a fast cache.
+fn step(tokens: usize, least: usize) -> usize {
+    (512 / tokens.max(1)).clamp(least, 16) / least * least
 }
 
-impl Product {
-    /// The results of one token; `out` has as many values as the matrix has rows.
-    pub fn token(&self, token: usize, out: &mut [f32]) {
-        debug_assert_eq!(out.len(), self.rows);
-        let panels = self.data[token * LANES..].chunks(self.tokens * LANES);
-        let (whole, rest) = out.as_chunks_mut::<LANES>();
-        let mut panels = panels.map(|panel| &panel[..LANES]);
-        for (out, from) in whole.iter_mut().zip(&mut panels) {
-            out.copy_from_slice(from);
-        }
-        if let Some(from) = panels.next() {
-            rest.copy_from_slice(&from[..rest.len()]);
+/// Calls `f` with the panels of each step.
+fn steps(panels: Range<usize>, step: usize, mut f: impl FnMut(Range<usize>)) {
+    panels.clone().step_by(step).for_each(|first| f(first..panels.end.min(first + step)));
+}
+
+/// What becomes of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// They replace what was there.
+    Put,
+    /// They are added to it.
+    Add,
+}
+
+impl Finish {
+    fn apply(self, from: &[f32; LANES], to: &mut [f32]) {
+        let Some(to) = to.first_chunk_mut::<LANES>() else {
+            let mut all = [0.0; LANES];
+            all[..to.len()].copy_from_slice(to);
+            self.apply(from, &mut all);
+            return to.copy_from_slice(&all[..to.len()]);
+        };
+        match self {
+            Self::Put => *to = *from,
+            Self::Add => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
         }
     }
 }
 
-struct Job<'a> {
-    matrix: &'a Matrix,
-    first: usize,
-    out: &'a mut [f32],
-}
-
-/// Multiplies several matrices with the same activations.
+/// Multiplies several matrices with the same activations. `out` has a row for each token, with the results of the
+/// matrices side by side.
+///
+/// # Errors
+/// As [`parallel::for_each`].
 pub fn multiply<const N: usize>(
     isa: Isa,
-    threads: usize,
+    pool: &Pool,
     matrices: [&Matrix; N],
     x: &Activations,
-    out: [&mut Product; N],
-) {
-    let each = parallel::share(matrices.iter().map(|m| m.panels()).sum(), threads, 2);
+    mut out: Grid<'_, f32>,
+    finish: Finish,
+) -> Result<()> {
+    let each = parallel::share(matrices.iter().map(|m| m.panels()).sum(), pool.threads(), 2);
     let mut jobs = Vec::new();
-    for (matrix, product) in matrices.into_iter().zip(out) {
-        (product.tokens, product.rows) = (x.tokens, matrix.rows);
-        product.data.resize(matrix.panels() * x.tokens * LANES, 0.0);
-        for (i, out) in product.data.chunks_mut(each * x.tokens * LANES).enumerate() {
-            jobs.push(Job { matrix, first: i * each, out });
+    for matrix in matrices {
+        let mut out = out.take_left(matrix.rows);
+        for first in (0..matrix.panels()).step_by(each) {
+            jobs.push((matrix, first..matrix.panels().min(first + each), out.take_left(each * LANES)));
         }
     }
-    parallel::for_each(threads, jobs, |job: Job| {
-        let count = job.out.len() / (x.tokens * LANES);
-        job.matrix.multiply(isa, job.first, count, x, job.out);
-    });
+    parallel::for_each(pool, &mut jobs, |(matrix, panels, out)| {
+        let mut product = matrix.with(isa, x);
+        let step = step(x.tokens, 2);
+        let mut results = vec![[0.0; LANES]; step.min(panels.len()) * x.tokens];
+        steps(panels.clone(), step, |panels| {
+            let results = &mut results[..panels.len() * x.tokens];
+            product.panels(panels.clone(), results.as_flattened_mut());
+            let mut out = out.take_left(panels.len() * LANES);
+            for token in 0..x.tokens {
+                let results = results[token..].iter().step_by(x.tokens);
+                out.row(token).chunks_mut(LANES).zip(results).for_each(|(to, from)| finish.apply(from, to));
+            }
+        });
+    })
+}
+
+/// Writes SwiGLU of the results of two matrices of the same size.
+///
+/// # Errors
+/// As [`parallel::for_each`].
+pub fn multiply_gated(
+    isa: Isa,
+    pool: &Pool,
+    [gate, up]: [&Matrix; 2],
+    x: &Activations,
+    mut out: Part<'_>,
+) -> Result<()> {
+    let (panels, rows) = (gate.panels(), gate.rows);
+    let each = parallel::share(panels, pool.threads(), SPAN / LANES);
+    let step = step(x.tokens, SPAN / LANES);
+    let jobs = (0..panels).step_by(each);
+    let jobs = jobs.map(|first| (first..panels.min(first + each), out.take_left(each * LANES)));
+    parallel::for_each(pool, &mut jobs.collect::<Vec<_>>(), |(panels, out)| {
+        let (mut gates, mut ups) = (gate.with(isa, x), up.with(isa, x));
+        let size = step.min(panels.len()) * x.tokens * LANES;
+        let [mut a, mut b, mut both] = [(); 3].map(|()| vec![0.0; size]);
+        let mut row = vec![0.0; step * LANES];
+        steps(panels.clone(), step, |panels| {
+            let size = panels.len() * x.tokens * LANES;
+            gates.panels(panels.clone(), &mut a[..size]);
+            ups.panels(panels.clone(), &mut b[..size]);
+            swiglu(isa, &a[..size], &b[..size], &mut both[..size]);
+            let columns = (panels.len() * LANES).min(rows - panels.start * LANES);
+            let mut out = out.take_left(columns);
+            for token in 0..x.tokens {
+                for (panel, row) in row.chunks_exact_mut(LANES).take(panels.len()).enumerate() {
+                    row.copy_from_slice(&both[(panel * x.tokens + token) * LANES..][..LANES]);
+                }
+                out.write(isa, token, &row[..columns]);
+            }
+        });
+    })
 }
 
 dispatch! {

@@ -1,6 +1,6 @@
 //! Decoders: text in, more text out. GGUF files of the Qwen2 family, computed with 8-bit integers.
 //!
-//! `file (gguf) → weights (matrix, quantized) → layers (qwen2, attention, cache) → choice (sample) → text (stream)`
+//! `file (gguf) → weights (matrix, quantized) → layers (qwen2, layer, attention, cache) → choice (sample) → text (stream)`
 
 mod activations;
 mod attention;
@@ -11,10 +11,12 @@ mod draft;
 pub mod gguf;
 pub(crate) mod isa;
 pub(crate) mod lanes;
+mod layer;
 pub(crate) mod matrix;
 mod oracle;
 mod parallel;
 mod prepare;
+mod quantize;
 pub(crate) mod quantized;
 mod qwen2;
 pub(crate) mod sample;

@@ -37,9 +37,9 @@ impl Source {
         };
         let fields = Fields::new(model.dir.join(FILE), &model.card.name, entries);
         let (architecture, model_type) = fields.names();
-        let family = find(architecture, model_type).ok_or_else(|| {
-            let name = architecture.or(model_type).unwrap_or("without a name");
-            fields.unsupported(format!("architecture {name} is not supported"))
+        let family = find(architecture, model_type).ok_or_else(|| match architecture.or(model_type) {
+            Some(name) => fields.unsupported(format!("architecture {name} is not supported")),
+            None => fields.damaged("it names no architecture".to_owned()),
         })?;
         Ok((fields, family))
     }

@@ -17,12 +17,14 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_few;
+#[cfg(target_arch = "x86_64")]
+mod avx512_load;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
 
-/// Blocks that are expanded at a time: two panels of them fit into the first-level cache.
-const BLOCKS: usize = 16;
+/// Blocks that are expanded at a time: two panels of them about fill the first-level cache.
+const BLOCKS: usize = 28;
 
 /// Some blocks of one panel, a code a byte.
 #[derive(Clone, Copy)]
@@ -42,6 +44,26 @@ struct Tile<'a> {
     blocks: usize,
     x: &'a Activations,
     first_token: usize,
+    sums: &'a Sums,
+}
+
+/// What the sums of the activations' codes contribute, for each token and group of a row.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+struct Sums {
+    /// What an integer sum begins with, the products with the offset; empty where there are minimums.
+    starts: Vec<i32>,
+    /// What a minimum is multiplied with; empty where there are none.
+    shares: Vec<f32>,
+}
+
+impl Sums {
+    fn new(format: Format, x: &Activations) -> Self {
+        let sums = if format.group == BLOCK { &x.sums32 } else { &x.sums16 };
+        if format.has_minimum {
+            return Self { starts: Vec::new(), shares: sums.iter().map(|&sum| sum as f32).collect() };
+        }
+        Self { starts: sums.iter().map(|sum| -i32::from(format.offset) * sum).collect(), shares: Vec::new() }
+    }
 }
 
 impl Tile<'_> {
@@ -51,10 +73,15 @@ impl Tile<'_> {
 
     /// Sums of the codes of each group, for one token.
     fn sums(&self, token: usize) -> &[i32] {
+        let sums = if self.format.group == BLOCK { &self.x.sums32 } else { &self.x.sums16 };
+        self.of_groups(sums, token)
+    }
+
+    /// Of a table with a value for each token and group of a row, those of one token.
+    fn of_groups<'t, T>(&self, table: &'t [T], token: usize) -> &'t [T] {
         let each = BLOCK / self.format.group;
-        let sums = if each == 2 { &self.x.sums16 } else { &self.x.sums32 };
         let first = (self.first_token + token) * self.x.width / BLOCK + self.first_block;
-        &sums[first * each..][..self.blocks * each]
+        &table[first * each..][..self.blocks * each]
     }
 
     /// Scales of each 32 codes, for one token.
@@ -80,50 +107,97 @@ impl Tile<'_> {
     }
 }
 
-/// `out[panel][token][row] = Σ_k weight[row][k] · x[token][k]` for the rows of `lines`, some whole panels, and all
-/// tokens of `x`.
-///
-/// # Panics
-/// When `x` has another width than the panels, or was not quantised, or `out` another length.
-pub fn multiply(isa: Isa, layout: Layout, lines: &[Line], x: &Activations, out: &mut [f32]) {
-    let panel_lines = layout.panel_lines();
-    assert_eq!(x.width, layout.width);
-    assert_eq!(x.codes.len(), x.tokens * x.width);
-    assert_eq!(out.len(), lines.len() / panel_lines * x.tokens * LANES);
+/// Multiplies panels of one layout with the same activations.
+pub struct Multiplier<'a> {
+    isa: Isa,
+    layout: Layout,
+    x: &'a Activations,
+    sums: Sums,
+    expanded: [Expanded; 2],
+}
+
+impl<'a> Multiplier<'a> {
+    /// Ready to multiply panels of `layout` with all tokens of `x`.
+    ///
+    /// # Panics
+    /// When `x` has another width than the panels, or no codes.
+    pub fn new(isa: Isa, layout: Layout, x: &'a Activations) -> Self {
+        assert_eq!(x.width, layout.width);
+        assert_eq!(x.codes.len(), x.tokens * x.width);
+        let blocks = if is_few(isa, x) { 0 } else { BLOCKS.min(layout.width / BLOCK) };
+        let expanded = [(); 2].map(|()| Expanded::new(layout.format, blocks));
+        Self { isa, layout, x, sums: Sums::new(layout.format, x), expanded }
+    }
+
+    /// `out[panel][token][row] = Σ_k weight[row][k] · x[token][k]` for the rows of `lines`, some whole panels.
+    ///
+    /// # Panics
+    /// When `out` has another length.
+    pub fn run(&mut self, lines: &[Line], out: &mut [f32]) {
+        let Self { isa, layout, x, .. } = *self;
+        let panel_lines = layout.panel_lines();
+        assert_eq!(out.len(), lines.len() / panel_lines * x.tokens * LANES);
+        #[cfg(target_arch = "x86_64")]
+        if is_few(isa, x) {
+            avx512_few::run(layout, lines, x, &self.sums, out);
+            return;
+        }
+        let blocks = layout.width / BLOCK;
+        for (lines, out) in lines.chunks(2 * panel_lines).zip(out.chunks_mut(2 * x.tokens * LANES)) {
+            for first_block in (0..blocks).step_by(BLOCKS) {
+                self.run_blocks(lines, first_block, BLOCKS.min(blocks - first_block), out);
+            }
+        }
+    }
+
+    /// Adds the products of some blocks of one or two panels.
+    fn run_blocks(&mut self, lines: &[Line], first_block: usize, blocks: usize, out: &mut [f32]) {
+        let Self { isa, layout, x, sums, expanded } = self;
+        let (x, format, panel_lines) = (*x, layout.format, layout.panel_lines());
+        for (lines, expanded) in lines.chunks_exact(panel_lines).zip(&mut *expanded) {
+            expand_panel(*isa, *layout, lines, first_block, expanded);
+        }
+        let groups = blocks * BLOCK / format.group;
+        let minimums = if format.has_minimum { groups } else { 0 };
+        let panels = expanded.each_ref().map(|one| Panel {
+            lines: &one.lines[..blocks * QUADS],
+            scales: &one.scales[..groups],
+            minimums: &one.minimums[..minimums],
+        });
+        let panels = &panels[..lines.len() / panel_lines];
+        let mut tile = Tile { format, panels, first_block, blocks, x, first_token: 0, sums };
+        while tile.first_token < x.tokens {
+            tile.first_token += match isa.kind() {
+                Kind::Baseline => scalar::run(&tile, out),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx2 => avx2::run(&tile, out),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx512 => avx512::run(&tile, out),
+                #[cfg(target_arch = "aarch64")]
+                Kind::NeonDot => neon::run(&tile, out),
+            };
+        }
+    }
+}
+
+fn expand_panel(isa: Isa, layout: Layout, panel: &[Line], first: usize, out: &mut Expanded) {
     #[cfg(target_arch = "x86_64")]
-    if isa.kind() == Kind::Avx512 && x.tokens <= avx512_few::MOST {
-        avx512_few::run(layout, lines, x, out);
+    if isa.kind() == Kind::Avx512 {
+        // SAFETY: an `Isa` of this kind exists only where the processor has these instructions.
+        unsafe { avx512_load::expand(layout, panel, first, out) };
         return;
     }
-    let blocks = layout.width / BLOCK;
-    let mut expanded = [(); 2].map(|()| Expanded::new(layout.format, BLOCKS.min(blocks)));
-    for (lines, out) in lines.chunks(2 * panel_lines).zip(out.chunks_mut(2 * x.tokens * LANES)) {
-        for first_block in (0..blocks).step_by(BLOCKS) {
-            let count = BLOCKS.min(blocks - first_block);
-            let groups = count * BLOCK / layout.format.group;
-            let minimums = if layout.format.has_minimum { groups } else { 0 };
-            for (lines, expanded) in lines.chunks_exact(panel_lines).zip(&mut expanded) {
-                expand(isa, layout, lines, first_block, expanded);
-            }
-            let panels = expanded.each_ref().map(|one| Panel {
-                lines: &one.lines[..count * QUADS],
-                scales: &one.scales[..groups],
-                minimums: &one.minimums[..minimums],
-            });
-            let panels = &panels[..lines.len() / panel_lines];
-            let (format, blocks) = (layout.format, count);
-            let mut tile = Tile { format, panels, first_block, blocks, x, first_token: 0 };
-            while tile.first_token < x.tokens {
-                tile.first_token += match isa.kind() {
-                    Kind::Baseline => scalar::run(&tile, out),
-                    #[cfg(target_arch = "x86_64")]
-                    Kind::Avx2 => avx2::run(&tile, out),
-                    #[cfg(target_arch = "x86_64")]
-                    Kind::Avx512 => avx512::run(&tile, out),
-                    #[cfg(target_arch = "aarch64")]
-                    Kind::NeonDot => neon::run(&tile, out),
-                };
-            }
+    expand(isa, layout, panel, first, out);
+}
+
+/// Whether weights go straight through registers instead of being expanded for all tokens.
+fn is_few(isa: Isa, x: &Activations) -> bool {
+    match isa.kind() {
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => x.tokens <= avx512_few::MOST,
+        _ => {
+            let _ = x;
+            false
         }
     }
 }

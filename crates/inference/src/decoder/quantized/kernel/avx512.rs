@@ -5,6 +5,7 @@ use std::arch::x86_64::{
     _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
+use super::super::packed::BLOCK;
 use super::Tile;
 use crate::decoder::lanes::LANES;
 
@@ -47,7 +48,6 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
     out: &mut [f32],
 ) {
     let groups = tile.groups();
-    let offset = -i32::from(tile.format.offset);
     for one in tile.panels {
         assert!(one.lines.len() == groups * QUADS && one.scales.len() == groups);
         assert!(!MINIMUM || one.minimums.len() == groups);
@@ -55,16 +55,18 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
     let lines: [_; P] = std::array::from_fn(|p| tile.panels[p].lines.as_ptr());
     let scales: [_; P] = std::array::from_fn(|p| tile.panels[p].scales.as_ptr());
     let minimums: [_; P] = std::array::from_fn(|p| tile.panels[p].minimums.as_ptr());
-    let mut codes = [std::ptr::null::<i8>(); T];
-    let mut factors = [std::ptr::null::<f32>(); T];
-    let mut sums = [std::ptr::null::<i32>(); T];
-    for t in 0..T {
-        assert!(tile.codes(t).len() == groups * QUADS * 4 && tile.sums(t).len() == groups);
-        assert!(tile.scales(t).len() == (groups * QUADS).div_ceil(8));
-        codes[t] = tile.codes(t).as_ptr();
-        factors[t] = tile.scales(t).as_ptr();
-        sums[t] = tile.sums(t).as_ptr();
-    }
+    // The tables of all tokens: where those of the first begin, and how far it is to the next one's.
+    let x = tile.x;
+    let (row, groups_of_row) = (x.width, x.width / (QUADS * 4));
+    let (from, to) = (tile.first_token, tile.first_token + T);
+    let (first_code, first_group) = (tile.first_block * BLOCK, tile.first_block * BLOCK / (QUADS * 4));
+    assert!(to <= x.tokens && first_group + groups <= groups_of_row);
+    let codes = x.codes[from * row..to * row][first_code..].as_ptr();
+    let factors = x.scales[from * row / BLOCK..to * row / BLOCK][tile.first_block..].as_ptr();
+    let table = from * groups_of_row..to * groups_of_row;
+    let starts =
+        if MINIMUM { std::ptr::null() } else { tile.sums.starts[table.clone()][first_group..].as_ptr() };
+    let shares = if MINIMUM { tile.sums.shares[table][first_group..].as_ptr() } else { std::ptr::null() };
     let mut acc = [[_mm512_setzero_ps(); P]; T];
     if !tile.begins() {
         for (t, acc) in acc.iter_mut().enumerate() {
@@ -76,8 +78,8 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
     }
     for group in 0..groups {
         let mut dots = std::array::from_fn::<_, T, _>(|t| {
-            // SAFETY: `group` is below the lengths checked above.
-            let start = if MINIMUM { 0 } else { offset * unsafe { *sums[t].add(group) } };
+            // SAFETY: there is a start for each group of a format without minimum.
+            let start = if MINIMUM { 0 } else { unsafe { *starts.add(t * groups_of_row + group) } };
             [_mm512_set1_epi32(start); P]
         });
         for quad in 0..QUADS {
@@ -86,7 +88,7 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
             let w = std::array::from_fn::<_, P, _>(|p| unsafe { _mm512_load_si512(lines[p].add(at).cast()) });
             for t in 0..T {
                 // SAFETY: `4 · at + 3` is below the width.
-                let x = unsafe { codes[t].add(at * 4).cast::<i32>().read_unaligned() };
+                let x = unsafe { codes.add(t * row + at * 4).cast::<i32>().read_unaligned() };
                 let x = _mm512_set1_epi32(x);
                 for p in 0..P {
                     dots[t][p] = _mm512_dpbusd_epi32(dots[t][p], w[p], x);
@@ -98,16 +100,20 @@ unsafe fn product<const P: usize, const T: usize, const QUADS: usize, const MINI
             let scale = unsafe { _mm512_load_ps(scales[p].add(group).cast()) };
             for t in 0..T {
                 // SAFETY: as above.
-                let factor = unsafe { *factors[t].add(group * QUADS / 8) };
-                let both = _mm512_mul_ps(scale, _mm512_set1_ps(factor));
-                acc[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t][p]), both, acc[t][p]);
+                let factor =
+                    _mm512_set1_ps(unsafe { *factors.add(t * row / BLOCK + group * QUADS * 4 / BLOCK) });
+                let mut part = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[t][p]), scale);
                 if MINIMUM {
                     // SAFETY: as above; the format has minimums.
-                    let (minimum, sum) =
-                        unsafe { (_mm512_load_ps(minimums[p].add(group).cast()), *sums[t].add(group)) };
-                    let sum = _mm512_set1_ps(factor * sum as f32);
-                    acc[t][p] = _mm512_fmadd_ps(minimum, sum, acc[t][p]);
+                    let (minimum, share) = unsafe {
+                        (
+                            _mm512_load_ps(minimums[p].add(group).cast()),
+                            *shares.add(t * groups_of_row + group),
+                        )
+                    };
+                    part = _mm512_fmadd_ps(minimum, _mm512_set1_ps(share), part);
                 }
+                acc[t][p] = _mm512_fmadd_ps(part, factor, acc[t][p]);
             }
         }
     }

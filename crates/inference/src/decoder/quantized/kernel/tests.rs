@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::*;
+use crate::decoder::activations::Form;
 use crate::decoder::gguf::TensorType;
 use crate::decoder::quantized::unpack::Row;
 
@@ -20,9 +21,8 @@ fn activations(isa: Isa, tokens: usize, width: usize) -> Activations {
     let mut next = random(7);
     let values: Vec<f32> = (0..tokens * width).map(|_| (next() % 2001) as f32 / 100.0 - 10.0).collect();
     let mut x = Activations::default();
-    x.fill(isa, 1, (tokens, width), &mut [], |t, _, row| {
-        row.copy_from_slice(&values[t * width..][..width]);
-    });
+    let mut part = x.start((tokens, width), Form { floats: false, codes: true });
+    values.chunks_exact(width).enumerate().for_each(|(t, row)| part.write(isa, t, row));
     x
 }
 
@@ -79,7 +79,7 @@ fn kernels_agree_with_floats() {
             for isa in Isa::available() {
                 let x = activations(isa, tokens, width);
                 let mut out = vec![f32::NAN; panels * tokens * LANES];
-                multiply(isa, layout, &lines, &x, &mut out);
+                Multiplier::new(isa, layout, &x).run(&lines, &mut out);
                 for (i, &got) in out.iter().enumerate() {
                     let (panel, token, lane) = (i / (tokens * LANES), i / LANES % tokens, i % LANES);
                     let (mut want, mut size) = (0.0, 1.0);
@@ -99,7 +99,7 @@ fn kernels_agree_with_floats() {
                 // A token's result is the same, to the bit, whoever goes with it.
                 let alone = activations(isa, 1, width);
                 let mut first = vec![f32::NAN; panels * LANES];
-                multiply(isa, layout, &lines, &alone, &mut first);
+                Multiplier::new(isa, layout, &alone).run(&lines, &mut first);
                 for (panel, first) in first.chunks_exact(LANES).enumerate() {
                     assert_eq!(first, &out[panel * tokens * LANES..][..LANES], "{isa:?} {kind:?} {tokens}");
                 }

@@ -2,8 +2,11 @@
 //! Gimelshein 2018), so that no row of scores is ever whole in memory.
 
 use super::cache::Head;
-use super::isa::dispatch;
+use super::isa::{Isa, dispatch};
 use super::lanes::{LANES, Lanes, exp, multiply_tile};
+
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 
 /// Positions of a block. Blocks begin at multiples of it, so a token's result does not depend on how many tokens
 /// are computed together.
@@ -30,14 +33,24 @@ pub struct Task<'a> {
     pub out: &'a mut [f32],
 }
 
+/// Computes `task.out`.
+pub fn attend(isa: Isa, task: &mut Task<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.bf16() && bf16::fits(task) {
+        // SAFETY: an `Isa` says so only where the processor has these instructions.
+        unsafe { bf16::run(task) };
+        return;
+    }
+    attend_floats(isa, task);
+}
+
 dispatch! {
-    /// Computes `task.out`.
-    pub fn attend(task: Task<'_>) = attend_body
+    fn attend_floats(task: &mut Task<'_>) = attend_body
 }
 
 #[inline(always)]
-fn attend_body<const FMA: bool>(task: Task<'_>) {
-    let Task { size, group, .. } = task;
+fn attend_body<const FMA: bool>(task: &mut Task<'_>) {
+    let Task { size, group, .. } = *task;
     let tokens = task.out.len() / (group * size);
     let rows = tokens * group;
     let padded_rows = rows.next_multiple_of(ROWS);
@@ -149,7 +162,6 @@ fn accumulate<const FMA: bool, const C: usize>(
 #[cfg(test)]
 mod tests {
     use super::super::cache::Cache;
-    use super::super::isa::Isa;
     use super::*;
 
     #[test]
@@ -163,23 +175,23 @@ mod tests {
                     (0..size).map(|i| value(kind * 31 + p * size + i)).collect()
                 };
                 for p in 0..count {
-                    cache.layer(0)[0].write(p, &row(1, p), &row(2, p));
+                    cache.layers().next().unwrap()[0].write(p, &row(1, p), &row(2, p));
                 }
                 let tokens = count.min(9);
                 let first = count - tokens;
                 let queries: Vec<f32> = (0..tokens * group * size).map(|i| value(i * 3) / 8.0).collect();
                 for isa in Isa::available() {
                     let mut out = vec![0.0; tokens * group * size];
-                    let task = Task {
+                    let mut task = Task {
                         queries: &queries,
                         stride: group * size,
                         group,
                         size,
                         position: first,
-                        head: &cache.layer(0)[0],
+                        head: &cache.layers().next().unwrap()[0],
                         out: &mut out,
                     };
-                    attend(isa, task);
+                    attend(isa, &mut task);
                     for (r, out) in out.chunks_exact(size).enumerate() {
                         let q = &queries[r * size..][..size];
                         let dot = |k: &[f32]| q.iter().zip(k).map(|(a, b)| f64::from(a * b)).sum::<f64>();
@@ -188,7 +200,7 @@ mod tests {
                         let total: f64 = p.iter().sum();
                         for (i, out) in out.iter().enumerate() {
                             let mean: f64 = (0..limit).map(|j| p[j] / total * f64::from(row(2, j)[i])).sum();
-                            let tolerance = if full { 1e-5 } else { 3e-3 };
+                            let tolerance = if full { 1e-5 } else { 2e-2 };
                             assert!((f64::from(*out) - mean).abs() < tolerance, "{isa:?} {size} {r} {i}");
                         }
                     }
