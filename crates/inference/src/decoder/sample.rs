@@ -167,13 +167,13 @@ pub fn best(logits: &[f32]) -> Result<(usize, f32)> {
 mod tests {
     use super::*;
 
-    fn sampler(temperature: f64, top_p: f64, seed: u64) -> Result<Sampler> {
+    fn drawing(temperature: f64, top_p: f64, seed: u64) -> Result<Sampler> {
         Sampler::new(Sampling { temperature, top_p, seed, ..Sampling::default() })
     }
 
     #[test]
     fn temperature_zero_takes_the_first_of_the_best() {
-        let mut sampler = sampler(0.0, 1.0, 1).unwrap();
+        let mut sampler = drawing(0.0, 1.0, 1).unwrap();
         let (id, logprob) = sampler.choose(&[0.0, 2.0, 2.0, -1.0], &[]).unwrap();
         let want = -(2.0 + (-2.0_f32).exp() + (-3.0_f32).exp()).ln();
         assert_eq!(id, 1);
@@ -186,7 +186,7 @@ mod tests {
         let weights = logits.map(|x: f32| (f64::from(x) / 0.7).exp());
         let total: f64 = weights.iter().sum();
         let mut counts = [0_u32; 4];
-        let mut sampler = sampler(0.7, 1.0, 42).unwrap();
+        let mut sampler = drawing(0.7, 1.0, 42).unwrap();
         for _ in 0..20_000 {
             counts[sampler.choose(&logits, &[]).unwrap().0 as usize] += 1;
         }
@@ -198,11 +198,11 @@ mod tests {
 
     #[test]
     fn top_p_leaves_the_unlikely_out() {
-        let mut sampler = sampler(1.0, 0.6, 7).unwrap();
+        let mut sampler = drawing(1.0, 0.6, 7).unwrap();
         let logits = [0.5_f32.ln(), 0.3_f32.ln(), 0.2_f32.ln()];
         let drawn: Vec<u32> = (0..500).map(|_| sampler.choose(&logits, &[]).unwrap().0).collect();
         assert!(drawn.contains(&0) && drawn.contains(&1) && !drawn.contains(&2));
-        let mut narrow = sampler(1.0, 1e-9, 7).unwrap();
+        let mut narrow = drawing(1.0, 1e-9, 7).unwrap();
         assert!((0..100).all(|_| narrow.choose(&logits, &[]).unwrap().0 == 0));
     }
 
@@ -210,7 +210,7 @@ mod tests {
     fn a_seed_repeats_and_another_differs() {
         let logits: Vec<f32> = (0..50).map(|i| (i % 7) as f32 / 3.0).collect();
         let run = |seed| -> Vec<u32> {
-            let mut sampler = sampler(1.0, 0.9, seed).unwrap();
+            let mut sampler = drawing(1.0, 0.9, seed).unwrap();
             (0..40).map(|_| sampler.choose(&logits, &[]).unwrap().0).collect()
         };
         assert_eq!(run(3), run(3));
@@ -272,13 +272,13 @@ mod tests {
         for (t, p) in
             [(-0.1, 1.0), (f64::NAN, 1.0), (f64::INFINITY, 1.0), (1.0, 0.0), (1.0, 1.1), (1.0, f64::NAN)]
         {
-            assert!(matches!(sampler(t, p, 0), Err(Error::InvalidInput(_))), "{t} {p}");
+            assert!(matches!(drawing(t, p, 0), Err(Error::InvalidInput(_))), "{t} {p}");
         }
-        let mut sampler = sampler(1.0, 1.0, 0).unwrap();
+        let mut sampler = drawing(1.0, 1.0, 0).unwrap();
         assert!(sampler.choose(&[0.0, f32::NAN], &[]).is_err());
         assert!(sampler.choose(&[f32::NEG_INFINITY; 3], &[]).is_err());
         assert!(sampler.choose(&[f32::INFINITY, 0.0], &[]).is_err());
-        let mut tiny = sampler(1e-300, 1.0, 0).unwrap();
+        let mut tiny = drawing(1e-300, 1.0, 0).unwrap();
         assert_eq!(tiny.choose(&[0.0, 1.0, 1.0 - 1e-6], &[]).unwrap().0, 1);
     }
 }
