@@ -93,10 +93,10 @@ impl Partition {
     }
 
     /// Whether the labels are there already, and the labels, one for each row.
-    fn labels(&self) -> (&mut bool, &mut [i32]) {
+    fn labels<'a>(&self) -> (&'a mut bool, &'a mut [i32]) {
         let size = size_of::<Labels>() + self.rows * size_of::<i32>();
-        // SAFETY: the server gives that many zeroed bytes, the same ones for all rows of a partition; the call has them
-        // for itself.
+        // SAFETY: the server gives that many zeroed bytes, the same ones for all rows of a partition; each call
+        // asks for them once and has them for itself.
         unsafe {
             let labels =
                 pg_guard_ffi_boundary(|| WinGetPartitionLocalMemory(self.object, size)).cast::<Labels>();

@@ -15,6 +15,7 @@ const CLUSTERED: f64 = 0.5;
 /// the best; the whole index costs all of its pages. Conditions on keys make more lists necessary, of whose entries
 /// fewer are scored.
 #[pgrx::pg_guard]
+#[allow(clippy::too_many_arguments)] // the server's interface
 pub unsafe extern "C-unwind" fn estimate(
     root: *mut PlannerInfo,
     path: *mut IndexPath,

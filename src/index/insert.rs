@@ -10,6 +10,7 @@ use super::{row_id, space};
 
 /// Adds a row. NULL is not indexed.
 #[pgrx::pg_guard]
+#[allow(clippy::too_many_arguments)] // the server's interface
 pub unsafe extern "C-unwind" fn insert(
     index: Relation,
     values: *mut Datum,

@@ -91,9 +91,10 @@ impl Keys {
         for condition in conditions {
             // Of the vector only NULL or not can be asked, and NULL is not indexed.
             match usize::try_from(condition.sk_attno - 2) {
-                // SAFETY: the caller vouches for the conditions.
                 Ok(column) => {
-                    filter.conditions.push((column, unsafe { self.0[column].test(index, condition) }))
+                    // SAFETY: the caller vouches for the conditions.
+                    let test = unsafe { self.0[column].test(index, condition) };
+                    filter.conditions.push((column, test));
                 }
                 Err(_) if condition.sk_flags as u32 & pg_sys::SK_SEARCHNOTNULL != 0 => {}
                 Err(_) => return None,

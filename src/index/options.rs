@@ -37,6 +37,7 @@ pub fn define() {
 
 /// `amoptions`.
 #[pgrx::pg_guard]
+#[allow(clippy::needless_update)] // from version 18 on there are more fields
 pub unsafe extern "C-unwind" fn parse(options: Datum, validate: bool) -> *mut pg_sys::bytea {
     let elements = [pg_sys::relopt_parse_elt {
         optname: c"lists".as_ptr(),

@@ -112,18 +112,21 @@ mod x86 {
                 }
             };
             let each = BYTES / threads;
-            // SAFETY: in each the instructions were asked for.
             let cells = [
                 rate(has, BYTES, &|i| {
+                    // SAFETY: `rate` asks whether the processor has the instructions.
                     black_box(unsafe { read(&memory[i * each..][..each]) });
                 }),
                 rate(vnni, threads * STEPS * 12 * 128, &|_| {
+                    // SAFETY: `rate` asks whether the processor has the instructions.
                     black_box(unsafe { bytes_products() });
                 }),
                 rate(bf16, threads * STEPS * 12 * 64, &|_| {
+                    // SAFETY: `rate` asks whether the processor has the instructions.
                     black_box(unsafe { half_products() });
                 }),
                 rate(has, threads * STEPS * 12 * 32, &|_| {
+                    // SAFETY: `rate` asks whether the processor has the instructions.
                     black_box(unsafe { float_products() });
                 }),
             ];

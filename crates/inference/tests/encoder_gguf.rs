@@ -54,7 +54,7 @@ fn bert(kind: Type, vocabulary: Vec<(&'static str, Meta)>) -> Fixture {
             let name = NAMES.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to));
             let values = view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
             let shape: Vec<usize> = view.shape().iter().rev().copied().collect();
-            let blocks = !matches!(kind, Type::Q4_0 | Type::Q8_0) || shape[0] % 32 == 0;
+            let blocks = !matches!(kind, Type::Q4_0 | Type::Q8_0) || shape[0].is_multiple_of(32);
             let kind = if shape.len() > 1 && blocks { kind } else { Type::F32 };
             Tensor { name, shape, kind, values }
         })

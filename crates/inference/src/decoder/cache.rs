@@ -96,7 +96,7 @@ impl Head {
                 for (line, value) in lines.iter_mut().zip(value.chunks(LANES)) {
                     for (cell, &value) in line.0.iter_mut().zip(value) {
                         // The place behind is cleared, so that nothing of another text is ever read there.
-                        *cell = if position % 2 == 0 {
+                        *cell = if position.is_multiple_of(2) {
                             pair(value, 0.0)
                         } else {
                             *cell & 0xFFFF | pair(0.0, value)

@@ -178,7 +178,9 @@ pub fn form(matrices: &[&Matrix]) -> Form {
     Form { floats: matrices.iter().any(|m| m.is_dense()), codes: !matrices.iter().all(|m| m.is_dense()) }
 }
 
-/// A matrix and the activations that it is multiplied with.
+/// A matrix and the activations that it is multiplied with. One is made for each product, so that boxes would cost more than
+/// the difference of the sizes.
+#[allow(clippy::large_enum_variant)]
 enum Product<'a> {
     Packed(Multiplier<'a>, Layout, &'a [Line]),
     Dense(Isa, &'a Activations, &'a [Lanes]),

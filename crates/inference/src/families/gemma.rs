@@ -26,7 +26,7 @@ pub fn load(source: &Source) -> Result<Box<dyn CausalLm>> {
     let kinds = fields.texts("layer_types");
     let is_far = |i: usize| match &kinds {
         Some(kinds) => kinds.get(i) == Some(&"full_attention"),
-        None => (i + 1) % every == 0,
+        None => (i + 1).is_multiple_of(every),
     };
     let layer = |i| if is_far(i) { (far.clone(), None) } else { (near.clone(), Some(window)) };
     let style = Style {

@@ -56,7 +56,7 @@ pub fn load(source: &Source) -> Result<Box<dyn TextEncoder>> {
         };
         let is_far = match &kinds {
             Some(kinds) => kinds.get(i) == Some(&"full_attention"),
-            None => i % every == 0,
+            None => i.is_multiple_of(every),
         };
         Ok(Layer {
             attention_norm: if i == 0 { None } else { Some(norm(&name("attn_norm"))?) },

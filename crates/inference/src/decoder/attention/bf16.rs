@@ -2,11 +2,11 @@
 //! to what the cache holds.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_add_ps, _mm512_cmplt_epi32_mask,
-    _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512, _mm512_loadu_ps,
-    _mm512_mask_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_ps, _mm512_reduce_max_ps,
-    _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
-    _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_add_ps,
+    _mm512_cmplt_epi32_mask, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512,
+    _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_ps,
+    _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::{BLOCK, PANELS, ROWS, Task};
@@ -193,5 +193,7 @@ fn halves(x: __m512i) -> __m512bh {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn store_halves(x: __m512, to: *mut u32) {
     // SAFETY: both are 32 bytes without invalid values; there is room.
-    unsafe { _mm256_storeu_si256(to.cast(), std::mem::transmute(_mm512_cvtneps_pbh(x))) };
+    unsafe {
+        _mm256_storeu_si256(to.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)))
+    };
 }
