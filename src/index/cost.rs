@@ -35,6 +35,11 @@ pub unsafe extern "C-unwind" fn estimate(
             // It has no order of its own, and does not hold all rows.
             (*startup, *total) = (f64::INFINITY, f64::INFINITY);
             (*selectivity, *index_pages) = (0.0, 0.0);
+            // From version 18 on, fewer switched-off parts of a plan count before any price.
+            #[cfg(feature = "pg18")]
+            {
+                (*path).path.disabled_nodes = 2;
+            }
             return;
         }
         let index = pg_sys::index_open((*info).indexoid, pg_sys::NoLock as i32);
