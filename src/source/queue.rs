@@ -55,6 +55,21 @@ fn pg_answer_process_batch(source: pg_sys::Oid, building: bool, fcinfo: pg_sys::
     })
 }
 
+/// Queues the rows of the tables `joined`, which have become parts of `source`, or without any the chunks of rows that are
+/// gone, as the owner, on whose behalf the caller must be allowed to act.
+#[pg_extern(sql = false)]
+fn pg_answer_queue_members(source: pg_sys::Oid, joined: Vec<pg_sys::Oid>, fcinfo: pg_sys::FunctionCallInfo) {
+    let owner = owner_of(source);
+    must_be(owner, source);
+    // SAFETY: this is the frame of the running call.
+    let schema = unsafe { schema_of(fcinfo) };
+    let _acting = ActingAs::owner_restricted(owner);
+    Spi::connect_mut(|client| {
+        let sql = format!("SELECT {schema}.pg_answer_queue_members_now($1, $2::pg_catalog.regclass[])");
+        client.update(&sql, None, &[source.into(), joined.into()]).or_raise();
+    });
+}
+
 /// Embeds the rows whose keys stand in the entries `ids`, which the caller has locked, and removes the entries. Rows that
 /// somebody is writing, and what does not fit the time, is queued again. Returns the number of keys.
 #[pg_extern(sql = false)]
