@@ -81,7 +81,7 @@ BEGIN
                AND coalesce(bool_or(r.trust < 0.5 OR r.vector_score IS NULL OR min_similarity IS NULL OR r.vector_score >= min_similarity), false)
         INTO passages, contents, titles, enough
         FROM (SELECT *, row_number() OVER () AS place
-              FROM @extschema@.pg_answer_retrieve(query, wanted, k, mode, filter, NULL, rerank, expand, NULL)) AS r;
+              FROM @extschema@.pg_answer_retrieve(query, wanted, k, mode, filter, NULL, rerank, expand, NULL, 0)) AS r;
     retrieve_ms := 1000 * extract(epoch FROM clock_timestamp() - began);
 END $$;
 COMMENT ON FUNCTION pg_answer_evidence(text, regclass[], integer, text, jsonb, boolean, integer, double precision, double precision) IS
