@@ -44,7 +44,7 @@ fn the_sentences_of_a_stream_are_the_answer() -> Result<()> {
     ensure!(rows(&mut client, &silent)?.is_empty());
     ensure!(rows(&mut client, "SELECT rag_answer_stream(NULL, 'docs')")?.is_empty());
     expect_code(&error_of(&mut client, &format!("SELECT {}", stream(", on_unsupported => 'burn'")))?, "22023")?;
-    expect_code(&error_of(&mut client, "SELECT rag_answer_stream('x', 'docs', model => 'nosuch')")?, "42704")?;
+    expect_code(&error_of(&mut client, &format!("SELECT {}", stream(", model => 'nosuch'")))?, "42704")?;
     Ok(())
 }
 
