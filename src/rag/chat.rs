@@ -67,8 +67,13 @@ fn pg_answer_standalone(messages: JsonB, model: Option<&str>, context_tokens: i3
     let messages = trim(read(&messages), &model, Some(context_tokens), QUESTION_TOKENS);
     let written = if messages.len() > 1 {
         let asked = for_model(history::rewriting(&messages));
-        let choices =
-            Choices { max_tokens: QUESTION_TOKENS, temperature: 0.0, top_p: 1.0, seed: None, stop: Vec::new() };
+        let choices = Choices {
+            max_tokens: QUESTION_TOKENS,
+            temperature: 0.0,
+            top_p: 1.0,
+            seed: None,
+            stop: Vec::new(),
+        };
         converse(&asked, &model, choices).generation.text
     } else {
         String::new()

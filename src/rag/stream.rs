@@ -40,7 +40,8 @@ struct Attempt {
 
 impl Answer {
     fn begin(&self, passages: usize) -> Attempt {
-        let task = Task::new(&self.query, &self.given[..passages], self.model.as_deref(), self.context_tokens);
+        let task =
+            Task::new(&self.query, &self.given[..passages], self.model.as_deref(), self.context_tokens);
         let messages = task.messages(&self.system, &self.message);
         let prompt = with_decoder(&task.model, |decoder, _| decoder.render_chat(&messages)).or_raise();
         let written = Continuation::new(prompt, self.choices.clone().options());

@@ -102,7 +102,11 @@ fn the_prompt_is_what_the_templates_say() -> Result<()> {
 fn a_wrong_source_is_a_short_error() -> Result<()> {
     let (_, mut client) = session("short_error")?;
     docs(&mut client)?;
-    for call in ["rag_answer('x', 'pg_class')", "rag_chat('c', 'x', 'pg_class')", "rag_answer_stream('x', 'pg_class')"] {
+    for call in [
+        "rag_answer('x', 'pg_class')",
+        "rag_chat('c', 'x', 'pg_class')",
+        "rag_answer_stream('x', 'pg_class')",
+    ] {
         let error = error_of(&mut client, &format!("SELECT {call}"))?;
         expect_code(&error, "42704")?;
         let context = error.where_().unwrap_or_default();
@@ -121,7 +125,9 @@ fn answers_are_evaluated() -> Result<()> {
              ('When does the ferry to Sandholm leave?', '{noon}', 1), ('Who won the World Cup in 2018?', NULL, NULL), (NULL, '{x}', 1)",
     )?;
     let mut metric = |name: &str, arguments: &str| -> Result<Option<f64>> {
-        let sql = format!("SELECT value FROM evaluate_answers('asked', 'docs', max_tokens => 32{arguments}) WHERE metric = '{name}'");
+        let sql = format!(
+            "SELECT value FROM evaluate_answers('asked', 'docs', max_tokens => 32{arguments}) WHERE metric = '{name}'"
+        );
         one(&mut client, &sql)
     };
     for (name, value) in [

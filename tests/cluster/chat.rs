@@ -54,7 +54,10 @@ fn follow_ups_are_looked_up_with_what_they_mean() -> Result<()> {
     ensure!(asked.contains("Sandholm") && asked.contains("ticket"), "{asked}");
     ensure!(answer == second && !turn.get::<_, bool>(2) && turn.get::<_, &str>(3) == "5", "{answer}");
     // Another conversation begins anew.
-    one::<Option<String>>(&mut client, "SELECT rag_chat('other', 'And on Sundays?', 'docs', max_tokens => 8)")?;
+    one::<Option<String>>(
+        &mut client,
+        "SELECT rag_chat('other', 'And on Sundays?', 'docs', max_tokens => 8)",
+    )?;
     let alone = "SELECT asked FROM pg_answer_conversations WHERE conversation = 'other'";
     ensure!(one::<String>(&mut client, alone)? == "And on Sundays?");
     ensure!(one::<bool>(&mut client, "SELECT rag_chat('trip', NULL) IS NULL")?);
@@ -66,7 +69,8 @@ fn follow_ups_are_looked_up_with_what_they_mean() -> Result<()> {
     ensure!(one::<i64>(&mut reader, "SELECT count(*) FROM pg_answer_conversations")? == 0);
     one::<Option<String>>(&mut reader, &say("What does quartz sand cost?"))?;
     ensure!(one::<i64>(&mut reader, "SELECT max(turn)::bigint FROM pg_answer_conversations")? == 1);
-    let forged = "INSERT INTO pg_answer_conversations VALUES ('postgres', 'trip', 3, '', '', '', false, '[]')";
+    let forged =
+        "INSERT INTO pg_answer_conversations VALUES ('postgres', 'trip', 3, '', '', '', false, '[]')";
     expect_code(&error_of(&mut reader, forged)?, "42501")?;
     ensure!(reader.execute("DELETE FROM pg_answer_conversations", &[])? == 1);
     ensure!(

@@ -43,7 +43,10 @@ fn the_sentences_of_a_stream_are_the_answer() -> Result<()> {
     let silent = format!("SELECT {}", stream(", min_similarity => 0.99, refusal => NULL"));
     ensure!(rows(&mut client, &silent)?.is_empty());
     ensure!(rows(&mut client, "SELECT rag_answer_stream(NULL, 'docs')")?.is_empty());
-    expect_code(&error_of(&mut client, &format!("SELECT {}", stream(", on_unsupported => 'burn'")))?, "22023")?;
+    expect_code(
+        &error_of(&mut client, &format!("SELECT {}", stream(", on_unsupported => 'burn'")))?,
+        "22023",
+    )?;
     expect_code(&error_of(&mut client, &format!("SELECT {}", stream(", model => 'nosuch'")))?, "42704")?;
     Ok(())
 }

@@ -107,12 +107,7 @@ impl Evidence {
     }
 
     /// The passage that supports a sentence best, the first of equals; none if none does enough.
-    fn supporter(
-        &self,
-        said: &HashSet<String>,
-        passages: &[Passage],
-        cited: &[usize],
-    ) -> Option<Citation> {
+    fn supporter(&self, said: &HashSet<String>, passages: &[Passage], cited: &[usize]) -> Option<Citation> {
         // What the question says already is no evidence.
         let new = said - &self.asked;
         if new.is_empty() {
@@ -288,7 +283,10 @@ mod tests {
     fn the_question_s_words_are_no_evidence() {
         // All but "7" stands in the question and in passage 2.
         assert_eq!(text("The default is 7.", "What is the default?"), "");
-        assert_eq!(text("The default number of connections is [2].", "What is the default number of connections?"), "");
+        assert_eq!(
+            text("The default number of connections is [2].", "What is the default number of connections?"),
+            ""
+        );
         assert_eq!(
             text("The default is 100 connections.", "Is the default 100 connections?"),
             "The default is 100 connections [2]."

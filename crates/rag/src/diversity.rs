@@ -30,7 +30,8 @@ pub fn order<E>(
         check()?;
         let merit = |i: usize| (1.0 - diversity) * score(i) - diversity * nearest[i];
         // The first of equals.
-        let at = (1..left.len()).fold(0, |best, at| if merit(left[at]) > merit(left[best]) { at } else { best });
+        let at =
+            (1..left.len()).fold(0, |best, at| if merit(left[at]) > merit(left[best]) { at } else { best });
         let taken = left.remove(at);
         for &i in &left {
             nearest[i] = nearest[i].max(cosine(&said[taken], &said[i]));

@@ -86,10 +86,7 @@ pub fn rewriting(messages: &[Message]) -> Vec<Message> {
         transcript.push('\n');
     }
     transcript.push_str("Last question, rewritten:");
-    vec![
-        Message { role: "system", content: TASK.to_owned() },
-        Message { role: "user", content: transcript },
-    ]
+    vec![Message { role: "system", content: TASK.to_owned() }, Message { role: "user", content: transcript }]
 }
 
 /// The last of `messages` by itself: what the model has `written`, where it says nothing that was not said and keeps
@@ -112,7 +109,11 @@ pub fn standalone(written: &str, messages: &[Message]) -> String {
     let asked = words(question);
     let kept = asked.intersection(&rewritten).count();
     let is_short = written.chars().count() <= LONGEST * both.chars().count();
-    if is_short && invented * 5 <= rewritten.len() && kept > 0 && 2 * kept >= asked.len() { written.to_owned() } else { both }
+    if is_short && invented * 5 <= rewritten.len() && kept > 0 && 2 * kept >= asked.len() {
+        written.to_owned()
+    } else {
+        both
+    }
 }
 
 #[cfg(test)]
@@ -149,7 +150,10 @@ mod tests {
             (json!([{"role": "user", "content": 7}]), "message 1 has no text \"content\""),
             (json!([{"role": "robot", "content": ""}]), "\"robot\""),
             (json!([{"role": "user", "content": ""}, {"role": "system", "content": ""}]), "message 2"),
-            (json!([{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]), "not the user's"),
+            (
+                json!([{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]),
+                "not the user's",
+            ),
             (json!([{"role": "system", "content": ""}]), "not the user's"),
         ] {
             let error = read(&wrong).unwrap_err();
@@ -175,7 +179,12 @@ mod tests {
         let of = |written| standalone(written, talk);
         assert_eq!(of(" And how long for green tea?\n"), "And how long for green tea?");
         let both = "How hot for green tea? And how long?";
-        for written in ["", "Green tea", "How hot for green tea?", "Steep it three minutes in a warm porcelain pot, and how long?"] {
+        for written in [
+            "",
+            "Green tea",
+            "How hot for green tea?",
+            "Steep it three minutes in a warm porcelain pot, and how long?",
+        ] {
             assert_eq!(of(written), both, "{written}");
         }
         assert_eq!(standalone("", &talk[2..]), "And how long?");
