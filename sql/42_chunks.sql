@@ -70,10 +70,11 @@ COMMENT ON FUNCTION pg_answer_capture() IS 'trigger of sources: embeds the rows 
 
 -- Statements fire the triggers of the table that they name, so partitions and children have triggers of their own.
 -- What logical replication applies fires row triggers only.
-CREATE FUNCTION pg_answer_create_triggers(source regclass, replica boolean) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION pg_answer_create_triggers(source regclass, replica boolean) RETURNS regclass[] LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     member regclass;
+    members regclass[] := '{}';
     capture CONSTANT text := 'EXECUTE FUNCTION @extschema@.pg_answer_capture()';
 BEGIN
     FOR member IN
@@ -87,15 +88,19 @@ BEGIN
         EXECUTE format('CREATE TRIGGER pg_answer_delete AFTER DELETE ON %s REFERENCING OLD TABLE AS pg_answer_old '
                        'FOR EACH STATEMENT %s', member, capture);
         EXECUTE format('CREATE TRIGGER pg_answer_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT %s', member, capture);
-        IF replica AND (SELECT relkind = 'r' FROM pg_class WHERE oid = member) THEN
-            EXECUTE format('CREATE TRIGGER pg_answer_replica AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW %s',
-                           member, capture);
-            EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER pg_answer_replica', member);
-            EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER pg_answer_truncate', member);
-        END IF;
+        members := members || member;
     END LOOP;
+    -- ALTER TABLE gives triggers to members that have none; so it comes when all have them.
+    FOR member IN SELECT m FROM unnest(members) AS m JOIN pg_class c ON c.oid = m WHERE replica AND c.relkind = 'r' LOOP
+        EXECUTE format('CREATE TRIGGER pg_answer_replica AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW %s',
+                       member, capture);
+        EXECUTE format('ALTER TABLE %s ENABLE REPLICA TRIGGER pg_answer_replica', member);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER pg_answer_truncate', member);
+    END LOOP;
+    RETURN members;
 END $$;
-COMMENT ON FUNCTION pg_answer_create_triggers(regclass, boolean) IS 'puts the triggers of a source on those of its tables that have none';
+COMMENT ON FUNCTION pg_answer_create_triggers(regclass, boolean) IS
+    'puts the triggers of a source on those of its tables that have none, and returns these';
 
 CREATE FUNCTION pg_answer_members(source regclass) RETURNS SETOF regclass LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
@@ -290,29 +295,79 @@ CREATE FUNCTION pg_answer_wake_worker() RETURNS void
     AS 'MODULE_PATHNAME', 'pg_answer_wake_worker_wrapper' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION pg_answer_wake_worker() IS 'starts the background worker of this database when the transaction commits';
 
--- Queues all rows. Entries hold many keys: a queue costs its writers by the entry.
+-- Queues the keys that a query gives, one a row. Entries hold many keys: a queue costs its writers by the entry.
+CREATE FUNCTION pg_answer_queue_keys(s pg_answer_sources, keys text) RETURNS bigint LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    rows_queued bigint;
+    names text[];
+BEGIN
+    SELECT array_agg(k.chunk_name ORDER BY place) INTO names
+        FROM @extschema@.pg_answer_key_columns(s.relation, s.key, s.chunks) AS k;
+    EXECUTE format('WITH made AS (INSERT INTO %1$s (%2$s) SELECT %3$s FROM (SELECT k.*, (row_number() OVER () - 1) / 128 FROM (%4$s) AS k) '
+                   'AS r (%2$s, part) GROUP BY part ORDER BY part RETURNING cardinality(%5$s) AS n) SELECT coalesce(sum(n), 0) FROM made',
+                   s.queue, array_to_string(names, ', '),
+                   (SELECT string_agg(format('array_agg(%s)', n), ', ' ORDER BY place) FROM unnest(names) WITH ORDINALITY AS u(n, place)),
+                   keys, names[1])
+        INTO rows_queued;
+    PERFORM @extschema@.pg_answer_wake_worker();
+    RETURN rows_queued;
+END $$;
+COMMENT ON FUNCTION pg_answer_queue_keys(pg_answer_sources, text) IS 'queues the keys that a query gives';
+
 CREATE FUNCTION pg_answer_queue_all(source regclass, building boolean) RETURNS bigint LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     s @extschema@.pg_answer_sources;
     rows_queued bigint;
-    names text;
-    arrays text;
-    chunk_names text;
-    first_name text;
 BEGIN
     SELECT * INTO STRICT s FROM @extschema@.pg_answer_sources t WHERE t.relation = source AND t.building = building;
-    SELECT string_agg(k.name, ', ' ORDER BY place), string_agg(k.chunk_name, ', ' ORDER BY place),
-           string_agg(format('array_agg(%s)', k.name), ', ' ORDER BY place), (array_agg(k.chunk_name ORDER BY place))[1]
-        INTO names, chunk_names, arrays, first_name FROM @extschema@.pg_answer_key_columns(source, s.key, s.chunks) AS k;
-    EXECUTE format('WITH made AS (INSERT INTO %s (%s) SELECT %s FROM (SELECT %s, (row_number() OVER () - 1) / 128 AS part FROM %s) AS r '
-                   'GROUP BY part ORDER BY part RETURNING cardinality(%s) AS n) SELECT coalesce(sum(n), 0) FROM made',
-                   s.queue, chunk_names, arrays, names, source, first_name)
-        INTO rows_queued;
+    rows_queued := @extschema@.pg_answer_queue_keys(s, @extschema@.pg_answer_keys_of(s, source::text));
     UPDATE @extschema@.pg_answer_sources t SET backfill = rows_queued, began = clock_timestamp()
         WHERE t.relation = source AND t.building = building;
-    PERFORM @extschema@.pg_answer_wake_worker();
     RETURN rows_queued;
 END $$;
 COMMENT ON FUNCTION pg_answer_queue_all(regclass, boolean) IS 'queues all rows of a source, to embed them anew';
+
+CREATE FUNCTION pg_answer_keys_of(s pg_answer_sources, rows_of text) RETURNS text LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('SELECT %s FROM %s', string_agg(quote_ident(k), ', ' ORDER BY place), rows_of)
+        FROM unnest(s.key) WITH ORDINALITY AS u(k, place)
+$$;
+COMMENT ON FUNCTION pg_answer_keys_of(pg_answer_sources, text) IS 'the query for the keys of the rows in a table of a source';
+
+-- A table that joins a source brings rows without chunks, one that leaves it leaves chunks without rows: both are queued.
+-- As the owner of the source, since what his tables make run must not have the rights of whoever changes them.
+CREATE FUNCTION pg_answer_queue_members(source regclass, joined regclass[]) RETURNS void
+    AS 'MODULE_PATHNAME', 'pg_answer_queue_members_wrapper' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pg_answer_queue_members(regclass, regclass[]) IS
+    'queues the rows of tables that have joined a source, or without any the chunks of rows that are gone';
+
+-- Called by pg_answer_queue_members as the owner of the source.
+CREATE FUNCTION pg_answer_queue_members_now(source regclass, joined regclass[]) RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    s @extschema@.pg_answer_sources;
+    member regclass;
+    names text;
+    same_row text;
+BEGIN
+    FOR s IN SELECT * FROM @extschema@.pg_answer_sources t WHERE t.relation = source AND t.chunks IS NOT NULL LOOP
+        FOREACH member IN ARRAY joined LOOP
+            -- Through the source its owner reads a part of another owner, too, but with it all others.
+            PERFORM @extschema@.pg_answer_queue_keys(s, @extschema@.pg_answer_keys_of(s,
+                CASE WHEN has_table_privilege(member, 'SELECT') THEN 'ONLY ' || member ELSE source::text END));
+        END LOOP;
+        IF joined = '{}' THEN
+            SELECT string_agg(format('c.%s', k.chunk_name), ', ' ORDER BY place),
+                   string_agg(format('s.%s %s c.%s', k.name, k.equal, k.chunk_name), ' AND ')
+                INTO names, same_row FROM @extschema@.pg_answer_key_columns(source, s.key, s.chunks) AS k;
+            PERFORM @extschema@.pg_answer_queue_keys(s, format(
+                'SELECT DISTINCT %s FROM %s AS c WHERE NOT EXISTS (SELECT FROM %s AS s WHERE %s)', names, s.chunks, source, same_row));
+        END IF;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION pg_answer_queue_members_now(regclass, regclass[]) IS
+    'queues the rows of tables that have joined a source, or the chunks of rows that are gone';

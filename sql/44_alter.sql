@@ -148,8 +148,38 @@ BEGIN
     LOOP
         PERFORM @extschema@.pg_answer_follow_source(s);
     END LOOP;
+    PERFORM @extschema@.pg_answer_drop_triggers(member)
+        FROM (SELECT DISTINCT t.tgrelid::regclass AS member FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+              WHERE t.tgfoid = '@extschema@.pg_answer_capture()'::regprocedure AND pg_has_role(c.relowner, 'USAGE')) AS m
+        WHERE @extschema@.pg_answer_source_above(member) IS NULL;
+    IF FOUND THEN
+        PERFORM @extschema@.pg_answer_queue_gone();
+    END IF;
 END $$;
 COMMENT ON FUNCTION pg_answer_follow_changes() IS 'lets sources follow ALTER TABLE and CREATE TABLE';
+
+-- A table that has left tells not of which source it was; it can be of one that has, or had, children.
+CREATE FUNCTION pg_answer_queue_gone() RETURNS void LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp AS $$
+    SELECT @extschema@.pg_answer_queue_members(s.relation, '{}')
+        FROM @extschema@.pg_answer_sources s JOIN pg_class c ON c.oid = s.relation
+        WHERE s.chunks IS NOT NULL AND NOT s.building AND c.relhassubclass AND pg_has_role(c.relowner, 'USAGE')
+$$;
+COMMENT ON FUNCTION pg_answer_queue_gone() IS 'queues the chunks of rows that left their source with a partition or child';
+
+CREATE FUNCTION pg_answer_forget_members() RETURNS event_trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() t JOIN pg_event_trigger_dropped_objects() r
+                   ON r.object_type = 'table' AND r.schema_name = t.address_names[1] AND r.object_name = t.address_names[2]
+               WHERE t.object_type = 'trigger' AND t.address_names[3] = 'pg_answer_insert') THEN
+        PERFORM @extschema@.pg_answer_queue_gone();
+    END IF;
+END $$;
+COMMENT ON FUNCTION pg_answer_forget_members() IS 'lets sources follow DROP TABLE of a partition or child';
+-- The names decide the order: dropped sources are forgotten before.
+CREATE EVENT TRIGGER pg_answer_forget_members ON sql_drop
+    EXECUTE FUNCTION pg_answer_forget_members();
 
 -- Columns that have new names keep their numbers, which stand beside the names. New partitions get triggers, and a new owner
 -- the chunks.
@@ -183,7 +213,8 @@ BEGIN
     END IF;
     -- A table whose triggers are not there yet is being restored.
     IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = s.relation AND t.tgfoid = '@extschema@.pg_answer_capture()'::regprocedure) THEN
-        PERFORM @extschema@.pg_answer_create_triggers(s.relation, s.replica);
+        PERFORM @extschema@.pg_answer_queue_members(s.relation, array_agg(m))
+            FROM unnest(@extschema@.pg_answer_create_triggers(s.relation, s.replica)) AS m HAVING count(*) > 0;
     END IF;
 END $$;
 COMMENT ON FUNCTION pg_answer_follow_source(pg_answer_sources) IS 'lets a source follow new names, partitions and owners of its table';

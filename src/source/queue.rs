@@ -23,7 +23,7 @@ const LARGEST_SLICE: usize = 512;
 const BUSY: &str = "clock_timestamp() + interval '200 ms'";
 
 thread_local! {
-    /// As many rows as this session has embedded in about half of the budget.
+    /// As many rows as this session has embedded in half of the budget at least.
     static SLICE: Cell<usize> = const { Cell::new(SMALLEST_SLICE) };
 }
 
@@ -55,6 +55,21 @@ fn pg_answer_process_batch(source: pg_sys::Oid, building: bool, fcinfo: pg_sys::
     })
 }
 
+/// Queues the rows of the tables `joined`, which have become parts of `source`, or without any the chunks of rows that are
+/// gone, as the owner, on whose behalf the caller must be allowed to act.
+#[pg_extern(sql = false)]
+fn pg_answer_queue_members(source: pg_sys::Oid, joined: Vec<pg_sys::Oid>, fcinfo: pg_sys::FunctionCallInfo) {
+    let owner = owner_of(source);
+    must_be(owner, source);
+    // SAFETY: this is the frame of the running call.
+    let schema = unsafe { schema_of(fcinfo) };
+    let _acting = ActingAs::owner_restricted(owner);
+    Spi::connect_mut(|client| {
+        let sql = format!("SELECT {schema}.pg_answer_queue_members_now($1, $2::pg_catalog.regclass[])");
+        client.update(&sql, None, &[source.into(), joined.into()]).or_raise();
+    });
+}
+
 /// Embeds the rows whose keys stand in the entries `ids`, which the caller has locked, and removes the entries. Rows that
 /// somebody is writing, and what does not fit the time, is queued again. Returns the number of keys.
 #[pg_extern(sql = false)]
@@ -84,7 +99,7 @@ fn pg_answer_embed_entries(
             SLICE.set(
                 match slice {
                     _ if took > BUDGET => slice / 2,
-                    _ if now.len() == slice && took < BUDGET / 4 => slice * 2,
+                    _ if now.len() == slice && took < BUDGET / 2 => slice * 2,
                     _ => slice,
                 }
                 .clamp(SMALLEST_SLICE, LARGEST_SLICE),

@@ -174,10 +174,56 @@ fn children_of_a_table() -> Result<()> {
         )?;
         ensure!(wrong(&mut client)? == 0, "{mode}");
         ensure!(one::<i64>(&mut client, "SELECT count(*) FROM notes_chunks")? == 6);
-        client.batch_execute("TRUNCATE ONLY letters; DROP TABLE faxes")?;
-        client.batch_execute("CALL embed_all('notes', again => true)")?;
+        client.batch_execute(
+            "TRUNCATE ONLY letters; DROP TABLE faxes;
+             CREATE TABLE cards (id int PRIMARY KEY, body text, other text); INSERT INTO cards VALUES (41, 'Forty-one.');
+             ALTER TABLE cards INHERIT notes; ALTER TABLE letters NO INHERIT notes",
+        )?;
+        ensure!(wrong(&mut client)? == 0, "{mode}");
+        ensure!(one::<String>(&mut client, "SELECT string_agg(id::text, ' ') FROM notes_chunks")? == "1 41");
         client.batch_execute("TRUNCATE notes")?;
         ensure!(one::<i64>(&mut client, "SELECT count(*) FROM notes_chunks")? == 0);
+    }
+    Ok(())
+}
+
+/// Partitions bring their rows and take them away.
+#[test]
+fn partitions_come_and_go() -> Result<()> {
+    for (mode, replica) in [("queued", false), ("immediate", true)] {
+        let (_, mut client) = session("partitions")?;
+        client.batch_execute(&format!(
+            "SET pg_answer.background_worker = off;
+             CREATE TABLE notes (id int PRIMARY KEY, body text) PARTITION BY RANGE (id);
+             CREATE TABLE first PARTITION OF notes FOR VALUES FROM (0) TO (100);
+             CREATE TABLE second PARTITION OF notes FOR VALUES FROM (100) TO (200);
+             INSERT INTO notes VALUES (1, 'One.'), (101, 'One hundred and one.');
+             SELECT create_source('notes', content => 'body', mode => '{mode}', replica => {replica});
+             CREATE TABLE parts (body text, id int PRIMARY KEY) PARTITION BY RANGE (id);
+             CREATE TABLE third PARTITION OF parts FOR VALUES FROM (200) TO (300);
+             CREATE TABLE fourth (id int PRIMARY KEY, body text);
+             INSERT INTO parts (id, body) VALUES (201, 'Two hundred and one.');
+             INSERT INTO fourth SELECT i, 'Number ' || i FROM generate_series(300, 499) i"
+        ))?;
+        const IDS: &str = "SELECT string_agg(id::text, ' ' ORDER BY id) FROM notes_chunks WHERE id < 300 OR id IN (300, 499)";
+        for (change, ids) in [
+            ("ALTER TABLE notes ATTACH PARTITION parts FOR VALUES FROM (200) TO (300)", "1 101 201"),
+            ("ALTER TABLE notes ATTACH PARTITION fourth FOR VALUES FROM (300) TO (500)", "1 101 201 300 499"),
+            ("CREATE TABLE fifth PARTITION OF notes FOR VALUES FROM (500) TO (600)", "1 101 201 300 499"),
+            ("ALTER TABLE notes DETACH PARTITION first", "101 201 300 499"),
+            ("ALTER TABLE notes DETACH PARTITION parts", "101 300 499"),
+            ("DROP TABLE second", "300 499"),
+        ] {
+            client.batch_execute(change)?;
+            ensure!(wrong(&mut client)? == 0, "{mode}, {change}");
+            ensure!(one::<String>(&mut client, IDS)? == ids, "{mode}, {change}");
+        }
+        // What has left is written like any other table.
+        client.batch_execute("INSERT INTO first VALUES (2, 'Two.'); UPDATE third SET body = 'None.'")?;
+        const TRIGGERS: &str = "SELECT count(*) FROM pg_trigger
+            WHERE tgname ~ '^pg_answer' AND tgrelid IN ('first'::regclass, 'parts'::regclass, 'third'::regclass)";
+        ensure!(one::<i64>(&mut client, TRIGGERS)? == 0, "{mode}: triggers stay");
+        ensure!(left(&mut client)? == 0);
     }
     Ok(())
 }

@@ -29,8 +29,21 @@ struct Case {
     stop: String,
 }
 
-const DECODERS: [&str; 6] =
-    ["gpt2", "gpt2_hub_names", "qwen2", "llama", "llama_rope3_bf16_sharded", "gemma3"];
+const DECODERS: [&str; 13] = [
+    "gpt2",
+    "gpt2_hub_names",
+    "qwen2",
+    "llama",
+    "llama_rope3_bf16_sharded",
+    "gemma3",
+    "mistral",
+    "qwen3",
+    "smollm",
+    "smollm3",
+    "phi",
+    "phi3",
+    "phi4_mini",
+];
 
 fn options(max_tokens: usize) -> GenerateOptions {
     GenerateOptions {

@@ -4,7 +4,7 @@
 #[path = "families/fixture.rs"]
 mod fixture;
 
-use fixture::{CONFIGS, Fixture, reference};
+use fixture::{CONFIGS, Fixture, of, reference};
 use pg_answer_inference::language::{RewriteOptions, Rewriter};
 use pg_answer_inference::{Error, Pool};
 use pg_answer_models::Kind;
@@ -26,7 +26,7 @@ struct Case {
     greedy_ids_forced_bos: Option<Vec<u32>>,
 }
 
-const MODELS: [&str; 3] = ["t5_relu", "t5_gated_gelu", "bart"];
+const MODELS: [&str; 4] = ["t5_relu", "t5_gated_gelu", "bart", "marian"];
 
 fn load(name: &str, config: &str) -> Rewriter {
     Rewriter::load(&Fixture::new(name, Kind::EncoderDecoder, config).model).unwrap()
@@ -62,6 +62,42 @@ fn encoder_decoders_give_the_logits_and_greedy_text_of_the_origin() {
                     assert_eq!(got.ids, *want, "{name}, {:?}", case.text);
                 }
             }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Beams {
+    max_tokens: usize,
+    cases: Vec<Beam>,
+}
+
+#[derive(Deserialize)]
+struct Beam {
+    text: String,
+    beams: usize,
+    length_penalty: f64,
+    early_stopping: bool,
+    ids: Vec<u32>,
+}
+
+#[test]
+fn beams_write_what_those_of_the_origin_write() {
+    for name in ["t5_relu", "bart", "marian"] {
+        let mut model = Fixture::new(name, Kind::EncoderDecoder, CONFIGS[0]);
+        let json: serde_json::Value = serde_json::from_slice(&model.get(CONFIGS[0])).unwrap();
+        let Beams { max_tokens, cases } = of(name, "beams.json");
+        assert_eq!(cases.len(), 90);
+        for case in cases {
+            let mut json = json.clone();
+            json["length_penalty"] = case.length_penalty.into();
+            json["early_stopping"] = case.early_stopping.into();
+            model.set(CONFIGS[0], json.to_string().as_bytes());
+            let rewriter = Rewriter::load(&model.model).unwrap();
+            let options = RewriteOptions { max_tokens, beams: Some(case.beams), ..RewriteOptions::default() };
+            let got = rewriter.rewrite(&case.text, &options, &Pool::new(1).unwrap(), &mut || Ok(())).unwrap();
+            let Beam { text, beams, length_penalty, early_stopping, ids } = case;
+            assert_eq!(got.ids, ids, "{name} {text:?} {beams} {length_penalty} {early_stopping}");
         }
     }
 }

@@ -216,6 +216,11 @@ impl Modules {
                     found.transformer = module.path;
                     1
                 }
+                // Its rows are those of the tokens, whose mean it takes itself.
+                (0, "StaticEmbedding") => {
+                    found.transformer = module.path;
+                    2
+                }
                 (1, "Pooling") => {
                     let path = format!("{}/config.json", module.path);
                     let raw: RawPooling = files.required(&path)?;

@@ -27,7 +27,8 @@ impl<'a> Files<'a> {
 
     /// From now on names are looked up in `folder` of the model's folder.
     pub fn set_folder(&mut self, folder: &str) {
-        self.folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let is_root = matches!(folder, "" | ".");
+        self.folder = if is_root { String::new() } else { format!("{folder}/") };
     }
 
     /// The file `name` as JSON, or none when the model's card does not name it.

@@ -4,7 +4,7 @@ use super::{Encoder, Role};
 use crate::{Check, Result};
 
 /// A character that no vocabulary holds: what a tokenizer makes of it, it makes of everything unknown.
-const UNKNOWN: &str = "\u{12000}";
+pub(super) const UNKNOWN: &str = "\u{12000}";
 
 impl Encoder {
     /// Share of the tokens of `text` that are known to the model, from 0 to 1; of an empty text, 1.

@@ -13,6 +13,7 @@ mod known;
 mod network;
 mod packed;
 mod pooling;
+mod prepared_words;
 pub(crate) mod tokenizer;
 mod vocabulary;
 mod weights;
@@ -30,6 +31,7 @@ use self::network::Network;
 use self::tokenizer::Tokenizer;
 pub use self::tokenizer::Tokens;
 pub use crate::Kernels;
+use crate::families::TextEncoder;
 use crate::network::Run;
 use crate::prepared::{Image, Place};
 use crate::{Check, Error, Pool, Result};
@@ -66,7 +68,7 @@ pub fn prepare(model: &InstalledModel, check: Check<'_>) -> Result<Option<Arc<Im
     Config::read(&mut files)?;
     match network::packable(model, &files, Kernels::Auto)? {
         Some(bert) => packed::build(model, &files, &bert, Place::File, check).map(Some),
-        None => Ok(None),
+        None => prepared_words::build(model, &files, Place::File),
     }
 }
 
@@ -75,7 +77,12 @@ pub fn prepare(model: &InstalledModel, check: Check<'_>) -> Result<Option<Arc<Im
 /// # Errors
 /// [`pg_answer_models::Error::Damaged`] when it is no such file.
 pub fn prepared(model: &InstalledModel) -> Result<Option<Arc<Image>>> {
-    Image::open(model, packed::LAYOUT)
+    let mut files = Files::new(model);
+    Config::read(&mut files)?;
+    match network::packable(model, &files, Kernels::Auto)? {
+        Some(_) => Image::open(model, packed::LAYOUT),
+        None => Image::open(model, prepared_words::LAYOUT),
+    }
 }
 
 impl Encoder {
@@ -170,11 +177,10 @@ impl Encoder {
     pub fn embed(&self, batch: &[Tokens], pool: &Pool, check: Check<'_>) -> Result<Vec<Vec<f32>>> {
         let vocabulary = self.network.vocabulary();
         for tokens in batch {
-            if tokens.ids.is_empty() || tokens.ids.len() > self.max_tokens {
-                let (n, max) = (tokens.ids.len(), self.max_tokens);
-                return Err(Error::InvalidInput(format!(
-                    "a text of {n} tokens, where 1 to {max} are allowed"
-                )));
+            let (n, least, max) = (tokens.ids.len(), self.tokenizer.specials().min(1), self.max_tokens);
+            if !(least..=max).contains(&n) {
+                let reason = format!("a text of {n} tokens, where {least} to {max} are allowed");
+                return Err(Error::InvalidInput(reason));
             }
             if let Some(id) = tokens.ids.iter().find(|&&id| id as usize >= vocabulary) {
                 return Err(self.unsupported(format!("token id {id} has no embedding")));
@@ -189,15 +195,33 @@ impl Encoder {
                 };
                 batch.iter().map(embed).collect()
             }
-            Network::Family { network, .. } => {
-                let mut run = Run::new(pool, check);
-                let mut embed = |tokens: &Tokens| {
-                    let kinds = vec![0; tokens.ids.len()];
-                    self.finish(&network.forward(&tokens.ids, &kinds, &mut run)?.data)
-                };
-                batch.iter().map(&mut embed).collect()
-            }
+            Network::Family { network, .. } => self.embed_each(network.as_ref(), batch, pool, check),
         }
+    }
+
+    /// Runs the batch text by text. With enough texts for every thread each runs its own; with fewer the threads share
+    /// the work of each product.
+    fn embed_each(
+        &self,
+        network: &dyn TextEncoder,
+        batch: &[Tokens],
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let alone = Pool::alone();
+        let is_many = batch.len() >= pool.threads();
+        let (outer, inner) = if is_many { (pool, &alone) } else { (&alone, pool) };
+        let mut texts: Vec<(&[u32], Vec<f32>)> = batch.iter().map(|t| (&t.ids[..], Vec::new())).collect();
+        let run = |kinds: &mut Vec<u32>, _, texts: &mut [(&[u32], Vec<f32>)], check: Check<'_>| {
+            let mut run = Run::new(inner, check);
+            for (ids, vector) in texts {
+                kinds.resize(ids.len(), 0);
+                *vector = self.finish(&network.forward(ids, kinds, &mut run)?.data)?;
+            }
+            Ok(())
+        };
+        outer.for_each(&mut texts, 1, check, Vec::new, run)?;
+        Ok(texts.into_iter().map(|(_, vector)| vector).collect())
     }
 
     /// Runs the batch in parts. With a part for every thread each thread runs its own from the first layer to the

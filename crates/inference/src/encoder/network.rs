@@ -8,9 +8,10 @@ use super::config::Bert as Config;
 use super::files::Files;
 use super::generic::Generic;
 use super::packed::Packed;
+use super::prepared_words as words;
 use super::tokenizer::Tokenizer;
 use crate::Result;
-use crate::families::{Loader, Source, TextEncoder};
+use crate::families::{Source, TextEncoder, load_encoder};
 
 /// Heads narrower than a panel are mostly padding there: f32 as they are is as fast.
 const MIN_HEAD: usize = 32;
@@ -44,12 +45,10 @@ impl Network {
             return Ok((Self::Bert(Bert::new(&config, packed)), tokenizer));
         }
         let (source, family) = Source::open(model, files)?;
-        let Loader::Encoder(load) = family.loader else {
-            let kind = family.kind().as_str();
-            return Err(files.unsupported(format!("its architecture is that of a model of kind {kind}")));
-        };
-        let network = Self::Family { network: load(&source)?, memory: source.tensors.memory() };
-        Ok((network, Tokenizer::read(files)?))
+        let network = load_encoder(&source, family)?;
+        let tokenizer = words::open(model, files)?;
+        let tokenizer = if network.frames_text() { tokenizer } else { tokenizer.bare() };
+        Ok((Self::Family { network, memory: source.tensors.memory() }, tokenizer))
     }
 
     /// Elements of a row.

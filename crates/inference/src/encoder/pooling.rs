@@ -2,8 +2,11 @@
 
 use super::config::Pooling;
 
-/// Pools `rows`, at least one, of `width` elements each.
+/// Pools `rows` of `width` elements each; of no rows, zeros.
 pub fn pool(rows: &[f32], width: usize, pooling: Pooling) -> Vec<f32> {
+    if rows.is_empty() {
+        return vec![0.0; width];
+    }
     let count = (rows.len() / width) as f32;
     let fold = |f: fn(f32, f32) -> f32| {
         let mut rows = rows.chunks_exact(width);

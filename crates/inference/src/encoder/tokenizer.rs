@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokenizers::utils::truncation::{TruncationParams, TruncationStrategy, truncate_encodings};
-use tokenizers::{Encoding, PostProcessor, Token};
+use tokenizers::{Encoding, Model, PostProcessor, Token};
 
 use super::config::parse;
 use super::files::Files;
@@ -39,6 +39,8 @@ pub struct Tokens {
 pub struct Tokenizer {
     pieces: Pieces,
     frame: Frame,
+    /// A token that is left out.
+    dropped: Option<u32>,
 }
 
 /// What makes the ids of a text.
@@ -72,7 +74,17 @@ impl Tokenizer {
     /// [`pg_answer_models::Error::Damaged`] when the vocabulary is missing.
     pub fn open(image: &Arc<Image>, prepared: Prepared) -> Result<Self> {
         let Prepared { frame, rules } = prepared;
-        Ok(Self { pieces: Pieces::Mapped(WordPiece::open(image, rules)?), frame })
+        Ok(Self { pieces: Pieces::Mapped(WordPiece::open(image, rules)?), frame, dropped: None })
+    }
+
+    /// The same without special tokens around a text, and without those that stand for unknown words.
+    pub fn bare(mut self) -> Self {
+        self.dropped = match &self.pieces {
+            Pieces::Mapped(words) => Some(words.unknown()),
+            Pieces::Library(library) => unknown_of(library),
+        };
+        (self.frame.before, self.frame.after) = (Vec::new(), Vec::new());
+        self
     }
 
     /// What a prepared image keeps of this tokenizer, so that [`Tokenizer::open`] gives the same ids; none when it is
@@ -114,7 +126,7 @@ impl Tokenizer {
         };
         let (before, after) = (before.to_vec(), after.to_vec());
         let frame = Frame { before, after, divisible };
-        Ok(Self { pieces: Pieces::Library(Box::new(inner)), frame })
+        Ok(Self { pieces: Pieces::Library(Box::new(inner)), frame, dropped: None })
     }
 
     /// How many special tokens are put around a text.
@@ -152,6 +164,11 @@ impl Tokenizer {
         }
         untruncated += ids.len();
         ids.extend_from_slice(after);
+        if let Some(dropped) = self.dropped {
+            let all = ids.len();
+            ids.retain(|&id| id != dropped);
+            untruncated -= all - ids.len();
+        }
         Ok(Tokens { ids, untruncated })
     }
 }
@@ -181,6 +198,12 @@ impl Tokenizer {
         let encoding = caught(encode).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
         Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()))
     }
+}
+
+/// The token of `library` that stands for unknown words: the one that a character of no vocabulary becomes.
+fn unknown_of(library: &tokenizers::Tokenizer) -> Option<u32> {
+    let tokens = caught(|| library.get_model().tokenize(super::known::UNKNOWN)).ok()?;
+    if let [token] = &tokens[..] { Some(token.id) } else { None }
 }
 
 /// As much of `text` as a pair can hold: no window has so many tokens of so many bytes.
@@ -285,7 +308,7 @@ mod tests {
         parts.check().unwrap();
         let inner = tokenizers::Tokenizer::from_bytes(&json).unwrap();
         let frame = Frame { before: vec![2], after: vec![3], divisible: parts.is_divisible(&inner) };
-        Tokenizer { pieces: Pieces::Library(Box::new(inner)), frame }
+        Tokenizer { pieces: Pieces::Library(Box::new(inner)), frame, dropped: None }
     }
 
     #[test]

@@ -154,6 +154,11 @@ impl WordPiece {
         Ok(Self { added, words: image.view_all(WORDS)?, slots, rules })
     }
 
+    /// Id of an unknown word.
+    pub fn unknown(&self) -> u32 {
+        self.rules.unknown
+    }
+
     /// Appends the ids of `text`, without special tokens around them.
     pub fn encode(&self, text: &str, ids: &mut Vec<u32>) {
         let mut rest = 0;

@@ -12,6 +12,10 @@ use crate::{Error, Result};
 
 /// Most that a number of rows, tokens or values is believed to be.
 const MAX_SIZE: usize = 1 << 24;
+/// The share of a head's values that rotary positions turn.
+const SHARE: &str = "partial_rotary_factor";
+/// Tokens of the first training, where the context was made longer later.
+const FIRST_CONTEXT: &str = "original_max_position_embeddings";
 /// Most layers that are believed.
 const MAX_LAYERS: usize = 1024;
 
@@ -186,18 +190,23 @@ impl Fields {
     /// # Errors
     /// `Damaged` for numbers that make no sense, [`Error::Unsupported`] for a kind of scaling that is not known.
     pub fn rope(&self, head: usize, layers: &str, base_key: &str, default: f64) -> Result<Rope> {
-        if head == 0 || !head.is_multiple_of(2) {
-            return Err(self.damaged(format!("heads of {head} values")));
-        }
         let parameters = self.below("rope_parameters");
-        let (base, scaling) = match parameters {
+        let (base, share, scaling) = match parameters {
             Some(all) => {
                 let own = all.below(layers).unwrap_or(all);
-                (own.positive_or("rope_theta", default)?, Some(own))
+                let base = own.positive_or("rope_theta", default)?;
+                (base, own.positive_or(SHARE, self.positive_or(SHARE, 1.0)?)?, Some(own))
             }
-            None => (self.positive_or(base_key, default)?, self.below("rope_scaling")),
+            None => {
+                let base = self.positive_or(base_key, default)?;
+                (base, self.positive_or(SHARE, 1.0)?, self.below("rope_scaling"))
+            }
         };
-        let rope = Rope::new(head, base);
+        let turned = (head as f64 * share.min(1.0)) as usize;
+        if turned == 0 || !turned.is_multiple_of(2) {
+            return Err(self.damaged(format!("{turned} turned values in heads of {head}")));
+        }
+        let rope = Rope::new(turned, base);
         let Some(scaling) = scaling else { return Ok(rope) };
         match scaling.text("rope_type").or(scaling.text("type")) {
             None | Some("default") => Ok(rope),
@@ -206,9 +215,42 @@ impl Fields {
                 factor: scaling.positive_or("factor", 8.0)?,
                 low: scaling.positive_or("low_freq_factor", 1.0)?,
                 high: scaling.positive_or("high_freq_factor", 4.0)?,
-                context: scaling.size("original_max_position_embeddings")? as f64,
+                context: scaling.size(FIRST_CONTEXT)? as f64,
             })),
+            Some("longrope" | "su") => self.long_rope(rope, &scaling, turned / 2),
             Some(other) => Err(self.unsupported(format!("rope scaling \"{other}\""))),
         }
+    }
+
+    /// LongRoPE (Ding et al. 2024) for texts up to the length of the first training.
+    fn long_rope(&self, rope: Rope, scaling: &Self, pairs: usize) -> Result<Rope> {
+        let factors = scaling.floats("short_factor");
+        if factors.len() != pairs || factors.iter().any(|f| !f.is_finite() || *f <= 0.0) {
+            return Err(self.damaged(format!("{} factors for {pairs} pairs of values", factors.len())));
+        }
+        let context = if self.has(FIRST_CONTEXT) { self } else { scaling }.size(FIRST_CONTEXT)? as f64;
+        let times = self.size("max_position_embeddings")? as f64 / context;
+        let temperature = if times > 1.0 { (1.0 + times.ln() / context.ln()).sqrt() } else { 1.0 };
+        Ok(rope.divided(&factors).longer(scaling.positive_or("attention_factor", temperature)?))
+    }
+
+    /// Most tokens that a network with rotary positions reads: with LongRoPE those of the first training, as longer texts
+    /// need other frequencies from their first token on.
+    ///
+    /// # Errors
+    /// As [`Fields::size_or`].
+    pub fn context(&self, default: usize) -> Result<usize> {
+        let all = self.size_or("max_position_embeddings", default)?;
+        let scaling = self.below("rope_parameters").or(self.below("rope_scaling"));
+        match scaling.filter(|scaling| scaling.has("short_factor")) {
+            None => Ok(all),
+            Some(scaling) => Ok(all.min(self.size_or(FIRST_CONTEXT, scaling.size_or(FIRST_CONTEXT, all)?)?)),
+        }
+    }
+
+    /// The numbers of a list; none where there is no such list.
+    fn floats(&self, key: &str) -> Vec<f32> {
+        let list = self.get(key).and_then(Value::as_array);
+        list.map_or_else(Vec::new, |list| list.iter().filter_map(|x| Some(x.as_f64()? as f32)).collect())
     }
 }

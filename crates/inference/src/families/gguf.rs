@@ -14,7 +14,10 @@ pub fn rename(architecture: &str) -> Option<Rename> {
     Some(match architecture {
         "bert" => bert,
         "gemma3" => gemma,
+        "jina-bert-v2" => jina,
         "llama" | "qwen2" | "qwen3" => llama,
+        "nomic-bert" => nomic,
+        "phi3" => phi,
         _ => return None,
     })
 }
@@ -53,6 +56,28 @@ const GEMMA: [(&str, &str); 3] = [
     ("post_feedforward_layernorm", "post_ffw_norm"),
 ];
 
+/// Those of Phi-3, whose file holds several layers in one tensor.
+const PHI: [(&str, &str); 2] = [("self_attn.qkv_proj", "attn_qkv"), ("mlp.gate_up_proj", "ffn_up")];
+
+/// Those of JinaBERT v2 beside BERT's.
+const JINA: [(&str, &str); 4] = [
+    ("mlp.gate", "ffn_gate"),
+    ("mlp.up", "ffn_up"),
+    ("mlp.wo", "ffn_down"),
+    ("mlp.layernorm", "layer_output_norm"),
+];
+
+/// Parts of the names of a Nomic BERT's layers.
+const NOMIC: [(&str, &str); 7] = [
+    ("attn.Wqkv", "attn_qkv"),
+    ("attn.out_proj", "attn_output"),
+    ("norm1", "attn_output_norm"),
+    ("mlp.fc11", "ffn_up"),
+    ("mlp.fc12", "ffn_gate"),
+    ("mlp.fc2", "ffn_down"),
+    ("norm2", "layer_output_norm"),
+];
+
 fn bert(name: &str) -> Option<String> {
     let whole = match name {
         "embeddings.word_embeddings.weight" => "token_embd.weight",
@@ -63,6 +88,19 @@ fn bert(name: &str) -> Option<String> {
         _ => return of_layer(name, "encoder.layer.", &[&BERT]),
     };
     Some(whole.to_owned())
+}
+
+fn jina(name: &str) -> Option<String> {
+    bert(name).or_else(|| of_layer(name, "encoder.layer.", &[&JINA]))
+}
+
+fn nomic(name: &str) -> Option<String> {
+    let name = name.replace("emb_ln.", "embeddings.LayerNorm.");
+    bert(&name).or_else(|| of_layer(&name, "encoder.layers.", &[&NOMIC]))
+}
+
+fn phi(name: &str) -> Option<String> {
+    whole(name).or_else(|| of_layer(name, "model.layers.", &[&PHI, &LLAMA]))
 }
 
 fn llama(name: &str) -> Option<String> {

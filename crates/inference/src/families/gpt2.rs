@@ -63,6 +63,10 @@ pub fn load(source: &Source) -> Result<Box<dyn CausalLm>> {
 }
 
 impl CausalLm for Gpt2 {
+    fn width(&self) -> usize {
+        self.hidden
+    }
+
     fn vocabulary(&self) -> usize {
         self.words.rows()
     }

@@ -1,5 +1,5 @@
-//! Llama (Touvron et al. 2023) and decoders built alike: Mistral, SmolLM, Qwen2 and Qwen3; [`gemma`](super::gemma) adds
-//! its own style.
+//! Llama (Touvron et al. 2023) and decoders built alike: Mistral, SmolLM, Qwen2, Qwen3 and Phi-3; [`gemma`](super::gemma)
+//! adds its own style.
 
 use super::{CausalLm, Source};
 use crate::Result;
@@ -73,23 +73,30 @@ pub fn load(source: &Source) -> Result<Box<dyn CausalLm>> {
         }
     }
     let window = match kind {
-        "mistral" => fields.optional_size("sliding_window")?,
+        "mistral" | "phi3" => fields.optional_size("sliding_window")?,
         _ if fields.flag_or("use_sliding_window", false) => fields.optional_size("sliding_window")?,
         _ => None,
     };
-    let first = if kind == "mistral" { 0 } else { fields.optional_size("max_window_layers")?.unwrap_or(0) };
+    let first = if matches!(kind, "mistral" | "phi3") {
+        0
+    } else {
+        fields.optional_size("max_window_layers")?.unwrap_or(0)
+    };
     let kinds = fields.texts("layer_types");
     let looks_near = |i: usize| match &kinds {
         Some(kinds) => kinds.get(i) == Some(&"sliding_attention"),
         None => i >= first,
     };
+    // SmolLM3: layers with a 0 know no positions.
+    let turns = fields.ids("no_rope_layers");
+    let rope_of = |i: usize| if turns.get(i) == Some(&0) { Rope::new(0, 1.0) } else { rope.clone() };
     let style = Style {
         embedding_scale: 1.0,
         norm_offset: 0.0,
         activation: fields.activation_or("hidden_act", Activation::Silu)?,
         attention_scale: 1.0 / (head as f32).sqrt(),
         norms_after: false,
-        layers: (0..layers).map(|i| (rope.clone(), window.filter(|_| looks_near(i)))).collect(),
+        layers: (0..layers).map(|i| (rope_of(i), window.filter(|_| looks_near(i)))).collect(),
     };
     Ok(Box::new(Llama::read(source, style)?))
 }
@@ -126,43 +133,59 @@ impl Llama {
             false => Ok(None),
         };
         let after = |name: String| if style.norms_after { norm(&name, hidden).map(Some) } else { Ok(None) };
+        // Files of embedders begin their names one level below.
+        let prefix = if tensors.has("embed_tokens.weight") { "" } else { "model." };
         let layer = |(i, (rope, window)): (usize, (Rope, Option<usize>))| -> Result<Layer> {
-            let name = |part: &str| format!("model.layers.{i}.{part}");
+            let name = |part: &str| format!("{prefix}layers.{i}.{part}");
+            let has = |part: &str| tensors.has(&format!("{}.weight", name(part)));
+            let parts = [heads * head, key_heads * head, key_heads * head];
+            let [query, key, value] = if has("self_attn.qkv_proj") {
+                Linear::read_parts(tensors, &name("self_attn.qkv_proj"), parts, hidden)?
+            } else {
+                let part = |i: usize, part: &str| Linear::read(tensors, &name(part), parts[i], hidden);
+                [part(0, "self_attn.q_proj")?, part(1, "self_attn.k_proj")?, part(2, "self_attn.v_proj")?]
+            };
+            let [gate, up] = if has("mlp.gate_up_proj") {
+                Linear::read_parts(tensors, &name("mlp.gate_up_proj"), [inner; 2], hidden)?
+            } else {
+                let part = |part: &str| Linear::read(tensors, &name(part), inner, hidden);
+                [part("mlp.gate_proj")?, part("mlp.up_proj")?]
+            };
             let dense = |part: &str, outputs, inputs| Linear::read(tensors, &name(part), outputs, inputs);
             // With norms on both sides the second of four names is that of the norm after attention.
             let wide_norm =
                 if style.norms_after { "pre_feedforward_layernorm" } else { "post_attention_layernorm" };
             Ok(Layer {
                 norm: norm(&name("input_layernorm"), hidden)?,
-                query: dense("self_attn.q_proj", heads * head, hidden)?,
-                key: dense("self_attn.k_proj", key_heads * head, hidden)?,
-                value: dense("self_attn.v_proj", key_heads * head, hidden)?,
+                query,
+                key,
+                value,
                 output: dense("self_attn.o_proj", hidden, heads * head)?,
                 query_norm: optional(name("self_attn.q_norm"))?,
                 key_norm: optional(name("self_attn.k_norm"))?,
                 norm_after: after(name("post_attention_layernorm"))?,
                 wide_norm: norm(&name(wide_norm), hidden)?,
-                gate: dense("mlp.gate_proj", inner, hidden)?,
-                up: dense("mlp.up_proj", inner, hidden)?,
+                gate,
+                up,
                 down: dense("mlp.down_proj", hidden, inner)?,
                 wide_norm_after: after(name("post_feedforward_layernorm"))?,
                 rope,
                 window,
             })
         };
-        let words = tensors.table("model.embed_tokens.weight", hidden)?;
+        let words = tensors.table(&format!("{prefix}embed_tokens.weight"), hidden)?;
         Ok(Self {
             heads,
             key_heads,
             head,
-            positions: fields.size_or("max_position_embeddings", 2048)?,
+            positions: fields.context(2048)?,
             embedding_scale: style.embedding_scale,
             activation: style.activation,
             attention_scale: style.attention_scale,
             output: head_of(source, &words)?,
             words,
             layers: style.layers.into_iter().enumerate().map(layer).collect::<Result<_>>()?,
-            norm: norm("model.norm", hidden)?,
+            norm: norm(&format!("{prefix}norm"), hidden)?,
         })
     }
 }
@@ -175,6 +198,10 @@ fn head_of(source: &Source, words: &Weight) -> Result<Weight> {
 }
 
 impl CausalLm for Llama {
+    fn width(&self) -> usize {
+        self.words.width()
+    }
+
     fn vocabulary(&self) -> usize {
         self.words.rows()
     }

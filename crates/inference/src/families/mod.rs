@@ -8,15 +8,21 @@ mod bart;
 mod bert;
 mod cross;
 mod distances;
+mod embedder;
 mod fields;
 mod gemma;
 mod gguf;
 mod gpt2;
+mod jina;
 mod llama;
 mod modernbert;
+mod nomic;
+mod phi;
 mod source;
+mod statics;
 mod t5;
 
+pub use embedder::load_encoder;
 pub use fields::Fields;
 pub use source::{Source, tensors};
 
@@ -34,8 +40,12 @@ pub trait TextEncoder: Send + Sync {
     fn positions(&self) -> usize;
     /// Number of token ids that are known.
     fn vocabulary(&self) -> usize;
-    /// The last hidden state of each token of one text. `ids` are 1 to `positions`, below `vocabulary`; `kinds` says
-    /// of which part of a pair each is.
+    /// Whether the network reads special tokens around a text, and tokens that stand for unknown words.
+    fn frames_text(&self) -> bool {
+        true
+    }
+    /// The last hidden state of each token of one text. `ids` are at most `positions`, below `vocabulary`, and at least 1
+    /// where texts are framed; `kinds` says of which part of a pair each is.
     ///
     /// # Errors
     /// What the check says.
@@ -57,6 +67,8 @@ pub trait CrossEncoder: Send + Sync {
 
 /// Text in, the next token out: decoders.
 pub trait CausalLm: Send + Sync {
+    /// Floats of a hidden state.
+    fn width(&self) -> usize;
     /// Number of token ids that are known.
     fn vocabulary(&self) -> usize;
     /// Most tokens of prompt and answer together.
@@ -199,6 +211,27 @@ pub const FAMILIES: &[Family] = &[
         loader: Loader::Encoder(modernbert::load),
     },
     Family {
+        name: "nomic",
+        architectures: &["NomicBertModel"],
+        model_types: &["nomic_bert"],
+        gguf: &["nomic-bert"],
+        loader: Loader::Encoder(nomic::load),
+    },
+    Family {
+        name: "jina",
+        architectures: &["JinaBertModel", "JinaBertForMaskedLM"],
+        model_types: &[],
+        gguf: &["jina-bert-v2"],
+        loader: Loader::Encoder(jina::load),
+    },
+    Family {
+        name: "static",
+        architectures: &["StaticModel"],
+        model_types: &["model2vec"],
+        gguf: &[],
+        loader: Loader::Encoder(statics::load),
+    },
+    Family {
         name: "bert-cross-encoder",
         architectures: &["BertForSequenceClassification"],
         model_types: &[],
@@ -228,10 +261,28 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "llama",
-        architectures: &["LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"],
-        model_types: &["llama", "mistral", "qwen2", "qwen3"],
-        gguf: &["llama", "qwen3"],
+        architectures: &[
+            "LlamaForCausalLM",
+            "LlamaModel",
+            "MistralForCausalLM",
+            "MistralModel",
+            "Phi3ForCausalLM",
+            "Qwen2ForCausalLM",
+            "Qwen2Model",
+            "Qwen3ForCausalLM",
+            "Qwen3Model",
+            "SmolLM3ForCausalLM",
+        ],
+        model_types: &["llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3"],
+        gguf: &["llama", "phi3", "qwen3"],
         loader: Loader::CausalLm(llama::load),
+    },
+    Family {
+        name: "phi",
+        architectures: &["PhiForCausalLM"],
+        model_types: &["phi"],
+        gguf: &[],
+        loader: Loader::CausalLm(phi::load),
     },
     Family {
         name: "gemma3",

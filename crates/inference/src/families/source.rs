@@ -49,12 +49,23 @@ impl Source {
     /// # Errors
     /// As [`Source::fields`].
     pub fn kind(model: &InstalledModel, files: &Files<'_>) -> Result<(Kind, String)> {
+        let gguf = files.gguf()?;
+        let architecture = gguf.as_ref().and_then(|file| file.text("general.architecture"));
+        let pools = match &gguf {
+            // 0 says that it does not pool.
+            Some(file) => architecture
+                .and_then(|name| file.integer(&format!("{name}.pooling_type")))
+                .is_some_and(|kind| kind > 0),
+            None => files.has("modules.json"),
+        };
         // The decoder with kernels of its own reads its file itself.
-        if files.gguf()?.is_some_and(|file| file.text("general.architecture") == Some("qwen2")) {
+        if architecture == Some("qwen2") && !pools {
             return Ok((Kind::Decoder, "qwen2".to_owned()));
         }
         let (_, family) = Self::fields(model, files)?;
-        Ok((family.kind(), family.name.to_owned()))
+        // A decoder whose files say how its rows become a vector was trained to be an encoder.
+        let kind = if pools && family.kind() == Kind::Decoder { Kind::Encoder } else { family.kind() };
+        Ok((kind, family.name.to_owned()))
     }
 
     /// The configuration and tensors of `model`, and its family.

@@ -20,6 +20,8 @@ pub struct Rules {
     pub ends: Vec<u32>,
     /// The first token, whatever the model says.
     pub first: Option<u32>,
+    /// The token at the end of a text that may not get longer.
+    pub last: Option<u32>,
     /// Tokens that are never written.
     pub never: Vec<u32>,
     /// No sequence of so many tokens is written twice; 0 allows it.
@@ -55,7 +57,7 @@ pub fn search<S: Clone>(
     for length in 1..=max_tokens {
         let mut next: Vec<(f64, usize, u32)> = Vec::new();
         for (i, beam) in alive.iter().enumerate() {
-            let logprobs = rules.apply(&beam.ids, &beam.logits);
+            let logprobs = rules.apply(&beam.ids, &beam.logits, max_tokens);
             // Twice as many, so that enough remain when all of `count` end here.
             next.extend(best(&logprobs, 2 * beams.count).into_iter().map(|(id, p)| (beam.score + p, i, id)));
         }
@@ -100,15 +102,21 @@ pub fn search<S: Clone>(
 }
 
 impl Rules {
+    /// The only token that may come after `ids` in a text of at most `max_tokens`, where there is one.
+    pub fn forced(&self, ids: &[u32], max_tokens: usize) -> Option<u32> {
+        let last = self.last.filter(|_| ids.len() + 1 == max_tokens);
+        self.first.filter(|_| ids.is_empty()).or(last)
+    }
+
     /// Logarithmic probabilities of the tokens that may come after `ids`; -∞ for the others.
-    fn apply(&self, ids: &[u32], logits: &[f32]) -> Vec<f64> {
+    fn apply(&self, ids: &[u32], logits: &[f32], max_tokens: usize) -> Vec<f64> {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let total = logits.iter().map(|&x| f64::from(x - max).exp()).sum::<f64>().ln();
         let mut out: Vec<f64> = logits.iter().map(|&x| f64::from(x - max) - total).collect();
-        if let Some(first) = self.first.filter(|_| ids.is_empty()) {
+        if let Some(forced) = self.forced(ids, max_tokens) {
             out.iter_mut()
                 .enumerate()
-                .for_each(|(i, p)| *p = if i as u32 == first { 0.0 } else { f64::NEG_INFINITY });
+                .for_each(|(i, p)| *p = if i as u32 == forced { 0.0 } else { f64::NEG_INFINITY });
             return out;
         }
         let mut forbid = |id: u32| {
@@ -175,6 +183,7 @@ mod tests {
     fn rules_hold() {
         assert_eq!(run(2, 1.0, &Rules { first: Some(2), ..ends() }), [2, 3]);
         assert_eq!(run(1, 1.0, &Rules { first: Some(1), never: vec![0], ..ends() })[..2], [1, 1]);
+        assert_eq!(run(1, 1.0, &Rules { last: Some(3), ..ends() }), [1, 0, 1, 0, 3]);
         assert!(run(2, 1.0, &Rules { min_tokens: 3, ..ends() }).len() >= 3);
         let text = run(1, 1.0, &Rules { no_repeat: 2, ..ends() });
         let pairs: std::collections::HashSet<&[u32]> = text.windows(2).collect();

@@ -11,7 +11,7 @@ use super::tokens::Tokens;
 use crate::decoder::sample::{Sampler, Sampling};
 use crate::decoder::stream::Stream;
 use crate::encoder::files::Files;
-use crate::families::{EncoderDecoder, Loader, Source};
+use crate::families::{EncoderDecoder, Fields, Loader, Source};
 use crate::network::Run;
 use crate::{Check, Error, Pool, Result};
 
@@ -42,7 +42,7 @@ pub struct RewriteOptions {
     pub sampling: Sampling,
     /// The text ends before any of these.
     pub stop: Vec<String>,
-    /// Whether the first token is the one that the model's configuration forces.
+    /// Whether the first and the last token are those that the model's configuration forces.
     pub forced: bool,
 }
 
@@ -69,6 +69,7 @@ pub struct Rewritten {
 struct Convention {
     decoder_start_token_id: Option<u32>,
     forced_bos_token_id: Option<u32>,
+    forced_eos_token_id: Option<Value>,
     bad_words_ids: Option<Vec<Vec<u32>>>,
     num_beams: Option<usize>,
     length_penalty: Option<f64>,
@@ -108,7 +109,9 @@ impl Rewriter {
         let start = start.ok_or_else(|| files.unsupported("it does not say how a text begins".to_owned()))?;
         let ends = tokens.ends().to_vec();
         let first = other.forced_bos_token_id.or(own.forced_bos_token_id);
-        let ids = ends.iter().chain([&start]).chain(&first);
+        let last = other.forced_eos_token_id.or(own.forced_eos_token_id);
+        let last = last.and_then(|last| Fields::ids_of(&last).first().copied());
+        let ids = ends.iter().chain([&start]).chain(&first).chain(&last);
         if let Some(id) = ids.into_iter().find(|&&id| id as usize >= network.vocabulary()) {
             return Err(files.unsupported(format!("token id {id} has no embedding")));
         }
@@ -116,6 +119,7 @@ impl Rewriter {
         let rules = Rules {
             ends,
             first,
+            last,
             never: never
                 .into_iter()
                 .filter_map(|word| <[u32; 1]>::try_from(word).ok())
@@ -210,13 +214,16 @@ impl Rewriter {
         let mut past = self.network.start(&states, &mut run)?;
         let logits = self.network.step(self.start, &mut past, &mut run)?;
         let room = options.max_tokens.min(self.context_length().saturating_sub(1)).max(1);
-        let first = self.rules.first.filter(|_| options.forced);
+        let mut rules = self.rules.clone();
+        if !options.forced {
+            (rules.first, rules.last) = (None, None);
+        }
         let ids = if options.sampling.temperature > 0.0 {
             let mut ids = Vec::new();
             let mut logits = logits;
             loop {
                 let drawn = sampler.choose(&logits, &ids)?.0;
-                let id = first.filter(|_| ids.is_empty()).unwrap_or(drawn);
+                let id = rules.forced(&ids, room).unwrap_or(drawn);
                 ids.push(id);
                 if self.rules.ends.contains(&id) || ids.len() >= room {
                     break ids;
@@ -224,7 +231,6 @@ impl Rewriter {
                 logits = self.network.step(id, &mut past, &mut run)?;
             }
         } else {
-            let rules = Rules { first, ..self.rules.clone() };
             let beams = Beams { count: beams, ..self.beams };
             search(past, logits, room, beams, &rules, |id, past| self.network.step(id, past, &mut run))?
         };

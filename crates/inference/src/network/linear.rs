@@ -21,6 +21,26 @@ impl Linear {
         })
     }
 
+    /// The layers that `name.weight` and `name.bias` hold one after the other, of so many `outputs` each.
+    ///
+    /// # Errors
+    /// As [`Tensors::matrix`].
+    pub fn read_parts<const N: usize>(
+        tensors: &Tensors,
+        name: &str,
+        outputs: [usize; N],
+        inputs: usize,
+    ) -> Result<[Self; N]> {
+        let all = Self::read(tensors, name, outputs.iter().sum(), inputs)?;
+        let mut first = 0;
+        Ok(outputs.map(|count| {
+            let weight = all.weight.part(first, count);
+            let bias = all.bias.as_ref().map(|bias| bias[first..][..count].to_vec());
+            first += count;
+            Self { weight, bias }
+        }))
+    }
+
     /// As [`Linear::read`], for a file that has inputs as rows and outputs as columns.
     ///
     /// # Errors

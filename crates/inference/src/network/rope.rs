@@ -7,9 +7,9 @@ use super::Rows;
 pub struct Rope {
     /// Radians for each position, of each pair.
     frequencies: Vec<f64>,
-    /// Whether a pair are neighbours (GGUF files of the llama architecture) or `head / 2` apart.
+    /// Whether a pair are neighbours (GGUF files of the llama architecture) or half of the turned values apart.
     neighbours: bool,
-    /// On the turned values: YaRN's temperature.
+    /// On the turned values: LongRoPE's and YaRN's temperature.
     factor: f32,
 }
 
@@ -27,9 +27,9 @@ pub struct Llama3 {
 }
 
 impl Rope {
-    /// Frequencies base^(-2i/head) for heads of `head` values.
-    pub fn new(head: usize, base: f64) -> Self {
-        let frequencies = (0..head / 2).map(|i| base.powf(-2.0 * i as f64 / head as f64)).collect();
+    /// Frequencies base^(-2i/turned) for the first `turned` values of a head; 0 for layers that know no positions.
+    pub fn new(turned: usize, base: f64) -> Self {
+        let frequencies = (0..turned / 2).map(|i| base.powf(-2.0 * i as f64 / turned as f64)).collect();
         Self { frequencies, neighbours: false, factor: 1.0 }
     }
 
@@ -48,6 +48,11 @@ impl Rope {
     pub fn divided(mut self, factors: &[f32]) -> Self {
         self.frequencies.iter_mut().zip(factors).for_each(|(f, &by)| *f /= f64::from(by));
         self
+    }
+
+    /// Turned values get longer by `factor`.
+    pub fn longer(self, factor: f64) -> Self {
+        Self { factor: factor as f32, ..self }
     }
 
     /// The frequencies of Llama 3.1 and later.

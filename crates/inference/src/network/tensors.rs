@@ -122,6 +122,11 @@ impl Tensors {
         self.find(name).is_some()
     }
 
+    /// Whether there is a tensor `name` that holds no floats.
+    pub fn has_other(&self, name: &str) -> bool {
+        self.others.contains_key(name)
+    }
+
     /// Rows and width of the tensor `name`, if there is one.
     pub fn shape(&self, name: &str) -> Option<(usize, usize)> {
         self.find(name).map(|place| (place.rows, place.width))

@@ -59,6 +59,17 @@ impl Weight {
         }
     }
 
+    /// The `count` rows from `first` on.
+    pub fn part(&self, first: usize, count: usize) -> Self {
+        let store = match &self.store {
+            Store::Mapped(pages, offset) => Store::Mapped(Arc::clone(pages), offset + first * self.row_bytes),
+            Store::Owned(values) => {
+                Store::Owned(Arc::new(values[first * self.width..][..count * self.width].to_vec()))
+            }
+        };
+        Self { store, rows: count, ..*self }
+    }
+
     /// Rows and columns exchanged, in f32.
     pub fn transposed(&self) -> Self {
         let mut values = vec![0.0; self.rows * self.width];

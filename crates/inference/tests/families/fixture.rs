@@ -20,7 +20,12 @@ fn source(name: &str) -> PathBuf {
 
 /// `reference.json` of the tiny model `name`.
 pub fn reference<T: DeserializeOwned>(name: &str) -> T {
-    serde_json::from_slice(&std::fs::read(source(name).join("reference.json")).unwrap()).unwrap()
+    of(name, "reference.json")
+}
+
+/// The file `file` of the tiny model `name`.
+pub fn of<T: DeserializeOwned>(name: &str, file: &str) -> T {
+    serde_json::from_slice(&std::fs::read(source(name).join(file)).unwrap()).unwrap()
 }
 
 fn paths(dir: &Path, below: &str) -> Vec<String> {
@@ -44,7 +49,7 @@ impl Fixture {
         let mut files = Vec::new();
         for path in paths(&from, "") {
             let to = match path.as_str() {
-                "reference.json" => continue,
+                "reference.json" | "beams.json" => continue,
                 path if path == config => "config.json",
                 path if CONFIGS.contains(&path) => continue,
                 path => path,
@@ -64,6 +69,7 @@ impl Fixture {
             context_length: 48,
             quantization: "F32".to_owned(),
             license: String::new(),
+            origin: None,
             description: String::new(),
             files,
         };
