@@ -171,8 +171,8 @@ impl PageStore for Busy<'_> {
 
     fn check(&self) -> Result<(), Error> {
         let first = self.next.get();
-        let rows = self.rows.iter().enumerate().skip(first).take(3);
-        rows.map(|(id, row)| self.index.insert(id as u64, row)).collect::<Result<(), Error>>()?;
+        let mut rows = self.rows.iter().enumerate().skip(first).take(3);
+        rows.try_for_each(|(id, row)| self.index.insert(id as u64, row))?;
         self.next.set((first + 3).min(self.rows.len()));
         Ok(())
     }
