@@ -19,6 +19,8 @@ mod source;
 mod source_changes;
 mod standby;
 mod stats;
+mod structure;
+mod tasks;
 
 use std::sync::OnceLock;
 
