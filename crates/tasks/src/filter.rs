@@ -17,9 +17,9 @@ const WIDTH: f64 = 0.35;
 
 /// What asks whether `content` meets `criterion`; the answers are [`ANSWERS`].
 pub fn turns(content: &str, criterion: &str) -> Vec<Turn> {
-    let system =
-        format!("Does the user's text meet this criterion? Criterion: {criterion}\nAnswer Yes or No.");
-    vec![Turn::system(system), Turn::user(format!("Text: {content}\nDoes it meet the criterion?"))]
+    let question =
+        format!("Text: {content}\nStatement: {criterion}\nIs the statement true? Answer Yes or No.");
+    vec![Turn::system("You are a careful judge of statements."), Turn::user(question)]
 }
 
 /// For yes and no.

@@ -96,7 +96,7 @@ fn wording(item: &str) -> &'static Wording {
     }
 }
 
-/// The question for a pair, to be asked in both orders, and the answers for yes and no. The item's language is that of both.
+/// The question for a pair, to be asked in both orders, the item first in the second, and the answers for yes and no. The item's language is that of both.
 pub fn question(item: &str, candidate: &str) -> ([Vec<Turn>; 2], [&'static str; 2]) {
     let wording = wording(item);
     let turns = |a: &str, b: &str| {
@@ -108,13 +108,13 @@ pub fn question(item: &str, candidate: &str) -> ([Vec<Turn>; 2], [&'static str; 
         turns.push(Turn::user((wording.ask)(a, b)));
         turns
     };
-    ([turns(item, candidate), turns(candidate, item)], wording.answers)
+    ([turns(candidate, item), turns(item, candidate)], wording.answers)
 }
 
 /// What asks why, and what the reason begins with. It goes on from the question, which the model has read.
 pub fn reason(item: &str, candidate: &str, matches: bool) -> (Vec<Turn>, &'static str) {
     let wording = wording(item);
-    let ([mut turns, _], _) = question(item, candidate);
+    let ([_, mut turns], _) = question(item, candidate);
     turns.push(Turn::assistant(wording.answers[usize::from(!matches)]));
     turns.push(Turn::user((wording.why)(item, candidate, matches)));
     (turns, wording.begin[usize::from(!matches)])
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_language_is_that_of_the_item() {
-        let ([turns, other], answers) = question("石英砂", "quartz sand");
+        let ([other, turns], answers) = question("石英砂", "quartz sand");
         assert_eq!(answers, ["是", "否"]);
         assert!(turns.last().unwrap().content.starts_with("甲：石英砂\n乙：quartz sand"));
         assert!(other.last().unwrap().content.starts_with("甲：quartz sand\n乙：石英砂"));
