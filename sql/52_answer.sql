@@ -11,12 +11,12 @@ CREATE TABLE pg_answer_prompts (
 COMMENT ON TABLE pg_answer_prompts IS
     'templates of what rag_answer asks the model, from query, passages (title, content) and refusal; version 0 is the extension''s own';
 INSERT INTO pg_answer_prompts VALUES (NULL, 0,
-'You answer questions from numbered passages. Use only what the passages say. Write one or two complete sentences, in the language '
-'of the question, and put the number of the passage you used in square brackets at the end of each sentence, for example: The sky '
-'is blue [2]. If the passages do not hold the answer, reply exactly: {{ refusal }}',
+'You answer questions from passages of documents. Use only what the passages say, and copy names, numbers and code from them exactly. '
+'Answer in one or two complete sentences, in the language of the question. If the passages do not hold the answer, reply exactly: {{ refusal }}',
+-- Passages have no numbers: small models then write "[1]" in place of the answer. The check finds what supports a sentence by itself.
 '{% for passage in passages -%}
-[{{ loop.index }}]{% if passage.title %} {{ passage.title }}{% endif %}
-{{ passage.content }}
+{% if passage.title %}# {{ passage.title }}
+{% endif %}{{ passage.content }}
 
 {% endfor -%}
 Question: {{ query }}');

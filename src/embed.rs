@@ -98,7 +98,7 @@ pub fn embed_text(content: &str, model: &str, role: Role) -> Vec<f32> {
 }
 
 /// The vectors of `texts`, in their order.
-fn embed_texts(texts: &[&str], model: &str, role: Role) -> Vec<Vec<f32>> {
+pub fn embed_texts(texts: &[&str], model: &str, role: Role) -> Vec<Vec<f32>> {
     with_encoder(model, |encoder, pool| {
         let batch = tokenize(encoder, texts, role)?;
         model::embed(model, encoder, &batch, pool)

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use pg_answer_inference::constraint::Constraint;
 use pg_answer_inference::decoder::{GenerateOptions, Generation, Message, Prompt, Sampling};
 use pg_answer_inference::language::{RewriteOptions, Rewriter};
 use pg_answer_inference::{LanguageModel, Result};
 use pg_answer_models::Kind;
 use pgrx::prelude::*;
 use pgrx::{Array, PgSqlErrorCode as Code};
+use serde_json::Value;
 
 use crate::error::{OrRaise, Report};
 use crate::model::{self, Run, check, with_decoder, with_rewriter};
@@ -102,7 +104,7 @@ fn generate(
         // Without a chat template a model only continues texts.
         false => model.plain_prompt(prompt),
     };
-    Some(write(&name, prompt, &options).generation.text)
+    Some(write(&name, prompt, None, &options).generation.text)
 }
 
 /// What the encoder-decoder `name` writes about the text that `text` makes, given the model's own task prefixes.
@@ -130,25 +132,34 @@ pub struct Written {
 
 /// The reply of the model `name` to a conversation, with what it took.
 pub fn converse(messages: &[Message], name: &str, choices: Choices) -> Written {
-    write(name, |model| model.render_chat(messages), &choices.options())
+    write(name, |model| model.render_chat(messages), None, &choices.options())
 }
 
-/// What the model `name` writes after `prompt`.
+/// The same in JSON that is valid against `schema`, unless `max_tokens` cut it.
+pub fn converse_json(messages: &[Message], schema: &Value, name: &str, choices: Choices) -> Written {
+    write(name, |model| model.ask(messages), Some(schema), &choices.options())
+}
+
+/// What the model `name` writes after `prompt`, JSON where there is a `schema`.
 fn write(
     name: &str,
     prompt: impl FnOnce(&LanguageModel) -> Result<Prompt>,
+    schema: Option<&Value>,
     options: &GenerateOptions,
 ) -> Written {
     let began = Instant::now();
     let mut first = None;
     let generation = with_decoder(name, |decoder, pool| {
         let prompt = prompt(&*decoder)?;
+        let mut json = schema.map(|schema| decoder.json(schema)).transpose()?;
+        let constraint = json.as_mut().map(|json| json as &mut dyn Constraint);
         let run = Run::begin(name, 1, prompt.ids.len(), 0);
         let mut on_piece = |_: &str| {
             first.get_or_insert_with(|| began.elapsed());
             Ok(())
         };
-        let generation = decoder.generate(&prompt, options, pool, &mut check, &mut on_piece)?;
+        let generation =
+            decoder.generate_within(&prompt, options, constraint, pool, &mut check, &mut on_piece)?;
         run.succeeded(generation.ids.len());
         Ok(generation)
     });

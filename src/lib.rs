@@ -16,6 +16,7 @@ mod rerank;
 mod returned;
 mod settings;
 mod source;
+mod tasks;
 
 pgrx::pg_module_magic!();
 

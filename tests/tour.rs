@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use pg_answer_tests::{Options, readme};
 
-const PAGES: [&str; 3] = ["README.md", "docs/retrieval.md", "docs/answers.md"];
+const PAGES: [&str; 4] = ["README.md", "docs/retrieval.md", "docs/answers.md", "docs/tasks.md"];
 
 #[test]
 fn the_pages_are_true() -> Result<()> {

@@ -51,6 +51,11 @@ impl From<Error> for Report {
                 .hint("Shorten the prompt or lower max_tokens."),
             Error::Memory { .. } => Report::new(Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, message)
                 .hint("Shorten the prompt, lower max_tokens, or raise pg_answer.max_memory."),
+            Error::Schema(reason) => {
+                Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, "the schema cannot be used")
+                    .detail(reason)
+                    .hint("docs/tasks.md lists the keywords of JSON Schema that can be held.")
+            }
             Error::Interrupted => Report::new(Code::ERRCODE_QUERY_CANCELED, message),
             Error::Internal(_) => Report::new(Code::ERRCODE_INTERNAL_ERROR, message),
         }

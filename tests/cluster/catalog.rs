@@ -56,7 +56,8 @@ fn functions_are_labelled() -> Result<()> {
     none(
         &mut client,
         "generation is not volatile",
-        "p.proname IN ('generate', 'rag_answer') AND p.provolatile <> 'v'",
+        "p.proname IN ('generate', 'rag_answer', 'generate_json', 'extract_json', 'classify', 'summarize', 'translate', 'rewrite',
+                       'semantic_match', 'match_candidates', 'ai_filter') AND p.provolatile <> 'v'",
     )?;
     none(
         &mut client,
@@ -76,7 +77,8 @@ fn functions_are_labelled() -> Result<()> {
     none(
         &mut client,
         "aggregates must be parallel safe and have combine functions",
-        "p.prokind = 'a' AND (p.proparallel <> 's'
+        // What runs a model is no partial aggregate.
+        "p.prokind = 'a' AND p.proname <> 'summarize_agg' AND (p.proparallel <> 's'
          OR (SELECT aggcombinefn = 0 FROM pg_aggregate WHERE aggfnoid = p.oid))",
     )?;
     // Creating casts between two extensions' types is for those who own both; a check of an index holds writers off;
@@ -97,7 +99,9 @@ fn what_users_call_is_described() -> Result<()> {
         &mut client,
         "no comment",
         "p.proname IN ('embed', 'embed_query', 'embed_document', 'count_tokens', 'generate', 'embed_trigger',
-                       'create_source', 'drop_source', 'rag_retrieve', 'rag_answer')
+                       'create_source', 'drop_source', 'rag_retrieve', 'rag_answer', 'generate_json', 'extract_json', 'extract',
+                       'classify', 'classify_details', 'summarize', 'summarize_agg', 'translate', 'rewrite', 'semantic_match',
+                       'match_candidates', 'ai_filter', 'ai_filter_stats', 'ai_filter_reset')
          AND obj_description(p.oid, 'pg_proc') IS NULL",
     )?;
     Ok(())

@@ -22,6 +22,8 @@ mod source_changes;
 mod standby;
 mod stats;
 mod stream;
+mod structure;
+mod tasks;
 
 use std::sync::OnceLock;
 

@@ -38,6 +38,9 @@ pub enum Error {
         /// Bytes that they may take.
         limit: usize,
     },
+    /// JSON by this schema cannot be written.
+    #[error("the schema cannot be used: {0}")]
+    Schema(String),
     /// A [`crate::Check`] asked to stop.
     #[error("interrupted")]
     Interrupted,

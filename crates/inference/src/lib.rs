@@ -3,6 +3,7 @@
 //! Nothing here knows PostgreSQL. Long work calls a [`Check`] on the calling thread at least every few
 //! tens of milliseconds; it stops the work by returning an error or by unwinding.
 
+pub mod constraint;
 pub mod decoder;
 pub mod encoder;
 pub mod error;

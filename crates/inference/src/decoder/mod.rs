@@ -28,6 +28,7 @@ pub(crate) mod vocabulary;
 pub use chat::{Message, Prompt};
 pub use prepare::{LAYOUT, prepare};
 
+use crate::constraint::{Constraint, Grammar, Json};
 use crate::prepared::{Image, Place};
 use crate::{Check, Error, Kernels, Pool, Result};
 use chat::Template;
@@ -41,6 +42,7 @@ use prepare::Meta;
 use qwen2::Qwen2;
 use sample::Sampler;
 pub use sample::Sampling;
+use std::cell::OnceCell;
 use std::sync::Arc;
 use stream::Stream;
 use tokenizer::Tokenizer;
@@ -52,8 +54,16 @@ pub struct Decoder {
     tokenizer: Tokenizer,
     template: Template,
     context: Context,
+    /// Made when JSON is first asked for.
+    grammar: OnceCell<Grammar>,
     image: Arc<Image>,
 }
+
+/// Most tokens of a constraint's forced text that are read ahead at once.
+const MOST_FORCED: usize = 16;
+
+/// Most tokens of an answer that is weighed: each has logits of its own.
+const MOST_WEIGHED: usize = 64;
 
 /// How to write.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,7 +163,7 @@ impl Decoder {
         let tables = Tables::open(&image, model.shape.vocabulary)?;
         let tokenizer = Tokenizer::new(tables, meta.vocabulary)?;
         let context = Context::new(&model, None);
-        Ok(Self { model, tokenizer, template, context, image })
+        Ok(Self { model, tokenizer, template, context, grammar: OnceCell::new(), image })
     }
 
     /// Most tokens of prompt and answer together.
@@ -218,6 +228,21 @@ impl Decoder {
         self.tokenizer.encode(text, special)
     }
 
+    /// A constraint to JSON that is valid against `schema`.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] when it cannot be used.
+    pub fn json(&self, schema: &serde_json::Value) -> Result<Json> {
+        let grammar = match self.grammar.get() {
+            Some(grammar) => grammar,
+            None => {
+                let made = Grammar::new(&self.tokenizer.words(), self.tokenizer.ends())?;
+                self.grammar.get_or_init(|| made)
+            }
+        };
+        grammar.json(schema)
+    }
+
     /// Writes on from `prompt`. `on_piece` gets the text in whole characters as soon as it is certain; the pieces
     /// together are [`Generation::text`]. Results do not depend on the number of threads.
     ///
@@ -229,6 +254,23 @@ impl Decoder {
         &mut self,
         prompt: &Prompt,
         options: &GenerateOptions,
+        pool: &Pool,
+        check: Check<'_>,
+        on_piece: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<Generation> {
+        self.generate_within(prompt, options, None, pool, check, on_piece)
+    }
+
+    /// As [`Decoder::generate`], within `constraint`. Logarithms are those of the probability among the tokens that may
+    /// come.
+    ///
+    /// # Errors
+    /// As [`Decoder::generate`]; those of the constraint.
+    pub fn generate_within(
+        &mut self,
+        prompt: &Prompt,
+        options: &GenerateOptions,
+        mut constraint: Option<&mut dyn Constraint>,
         pool: &Pool,
         check: Check<'_>,
         on_piece: &mut dyn FnMut(&str) -> Result<()>,
@@ -249,7 +291,7 @@ impl Decoder {
         let stop = 'answer: loop {
             let mut accepted = 0;
             for logits in logits.chunks_exact(model.shape.vocabulary) {
-                let (id, logprob) = sampler.choose(logits, &text)?;
+                let (id, logprob) = sampler.choose_within(logits, &text, constraint.as_deref_mut())?;
                 text.push(id);
                 logprobs.push(logprob);
                 if tokenizer.is_end(id) {
@@ -258,6 +300,9 @@ impl Decoder {
                 bytes.clear();
                 tokenizer.decode(id, &mut bytes);
                 give(stream.push(&bytes), on_piece)?;
+                if constraint.as_ref().is_some_and(|c| c.is_whole()) {
+                    break 'answer StopReason::EndOfText;
+                }
                 if stream.stopped() {
                     break 'answer StopReason::StopString;
                 }
@@ -274,8 +319,15 @@ impl Decoder {
             let (read, next) = text.split_at(text.len() - 1);
             context.truncate(read.len());
             draft.clear();
+            let left = room - logprobs.len() - 1;
             if options.draft {
-                draft.extend_from_slice(drafter.propose(&text, room - logprobs.len() - 1));
+                if let Some(constraint) = constraint.as_deref_mut() {
+                    draft = tokenizer.encode(&constraint.forced(), false)?;
+                    draft.truncate(MOST_FORCED.min(left));
+                }
+                if draft.is_empty() {
+                    draft.extend_from_slice(drafter.propose(&text, left));
+                }
             }
             let next = [next, &draft].concat();
             logits = context.extend(model, &next, next.len(), pool, check)?;
@@ -323,6 +375,43 @@ impl Decoder {
             out.push(Scored { logprob: own - total, top });
         }
         Ok(out)
+    }
+
+    /// As [`LanguageModel::weigh`](crate::LanguageModel::weigh). The prompt is read once.
+    ///
+    /// # Errors
+    /// There, too.
+    pub fn weigh(
+        &mut self,
+        prompt: &Prompt,
+        answers: &[&str],
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<Vec<f64>> {
+        let Self { model, tokenizer, context, .. } = self;
+        let answers: Vec<Vec<u32>> =
+            answers.iter().map(|text| tokenizer.encode(text, false)).collect::<Result<_>>()?;
+        let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
+        let (tokens, limit) = (prompt.ids.len() + longest, model.shape.context);
+        if tokens > limit {
+            return Err(Error::TooLong { tokens, limit });
+        }
+        if longest > MOST_WEIGHED || answers.iter().any(Vec::is_empty) {
+            let reason = format!("an answer to be weighed must have 1 to {MOST_WEIGHED} tokens");
+            return Err(Error::InvalidInput(reason));
+        }
+        let first = context.read(model, &prompt.ids, pool, check)?.0.to_vec();
+        let mut weights = Vec::new();
+        for ids in &answers {
+            context.truncate(prompt.ids.len());
+            let logits = context.extend(model, ids, ids.len(), pool, check)?;
+            let mut weight = sample::logprob(&first, &ids[..1])?;
+            for (i, logits) in logits.chunks_exact(model.shape.vocabulary).enumerate() {
+                weight += sample::logprob(logits, ids.get(i + 1..=i + 1).unwrap_or(tokenizer.ends()))?;
+            }
+            weights.push(weight);
+        }
+        Ok(weights)
     }
 
     /// Logits after the last token of `ids`, which become all that the decoder has read. A beginning that it read for

@@ -8,6 +8,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use super::isa::Isa;
 use super::lanes::sum_exp;
+use crate::constraint::Constraint;
 use crate::{Error, Result};
 
 /// Tokens this much (in units of the temperature) below the best one have no share: e^-25 is 1e-11.
@@ -85,6 +86,26 @@ impl Sampler {
         Ok((chosen as u32, logits[chosen] - max - total.ln()))
     }
 
+    /// As [`Sampler::choose`] among the tokens that `constraint` lets come, which learns of the choice.
+    ///
+    /// # Errors
+    /// There, too; those of the constraint.
+    pub fn choose_within(
+        &mut self,
+        logits: &[f32],
+        text: &[u32],
+        constraint: Option<&mut (dyn Constraint + '_)>,
+    ) -> Result<(u32, f32)> {
+        let Some(constraint) = constraint else { return self.choose(logits, text) };
+        // Broken logits are told apart from a text that cannot go on.
+        best(logits)?;
+        let mut allowed = logits.to_vec();
+        constraint.mask(&mut allowed)?;
+        let chosen = self.choose(&allowed, text)?;
+        constraint.accept(chosen.0)?;
+        Ok(chosen)
+    }
+
     fn pick(&mut self, logits: &[f32]) -> Result<usize> {
         let (first, max) = best(logits)?;
         Ok(if self.how.temperature == 0.0 { first } else { self.draw(logits, max) })
@@ -142,6 +163,23 @@ impl Sampler {
         }
         near.last().map_or(0, |&(i, _)| i)
     }
+}
+
+/// Natural logarithm of the probability, at temperature 1, that one of the tokens `ids` comes.
+///
+/// # Errors
+/// `Internal` when the logits are no numbers; `InvalidInput` for a token that there is not.
+pub fn logprob(logits: &[f32], ids: &[u32]) -> Result<f64> {
+    let (_, max) = best(logits)?;
+    let total = f64::from(sum_exp(Isa::best(), logits, max, 1.0));
+    let mut share = 0.0;
+    for &id in ids {
+        let own = logits
+            .get(id as usize)
+            .ok_or_else(|| Error::InvalidInput(format!("token {id} is not in the vocabulary")))?;
+        share += f64::from(own - max).exp();
+    }
+    Ok((share / total).ln())
 }
 
 /// Index and value of the largest logit, the first one of equals.

@@ -65,6 +65,19 @@ impl Tokenizer {
         Ok(Self { tables, words, meta, special, added })
     }
 
+    /// Tokens that end an answer.
+    pub fn ends(&self) -> &[u32] {
+        &self.meta.ends
+    }
+
+    /// What each token writes: nothing for control tokens.
+    pub fn words(&self) -> Vec<Vec<u8>> {
+        let kinds = self.tables.kinds.iter().zip(0..);
+        kinds
+            .map(|(&kind, id)| if kind == CONTROL { Vec::new() } else { self.tables.text(id).to_vec() })
+            .collect()
+    }
+
     /// Whether `id` ends an answer.
     pub fn is_end(&self, id: u32) -> bool {
         self.meta.ends.contains(&id)

@@ -14,6 +14,7 @@ pub use writer::Writer;
 
 use pg_answer_models::InstalledModel;
 
+use crate::constraint::{Constraint, Json};
 use crate::decoder::{Decoder, GenerateOptions, Generation, Message, Prompt};
 use crate::{Check, Kernels, Pool, Result};
 
@@ -113,6 +114,36 @@ impl LanguageModel {
         }
     }
 
+    /// The prompt for an answer to `messages`: by the chat template, or of a model without one all that is said.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::render_chat`].
+    pub fn ask(&self, messages: &[Message]) -> Result<Prompt> {
+        if self.can_chat() {
+            return self.render_chat(messages);
+        }
+        let said: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
+        self.plain_prompt(&(said.join("\n\n") + "\n"))
+    }
+
+    /// For each of `answers` the natural logarithm of the probability that the model replies just so to `prompt`.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidInput`] for an answer without tokens, [`crate::Error::TooLong`] when prompt and answer
+    /// exceed the window; whatever `check` returns.
+    pub fn weigh(
+        &mut self,
+        prompt: &Prompt,
+        answers: &[&str],
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<Vec<f64>> {
+        match self {
+            Self::Decoder(decoder) => decoder.weigh(prompt, answers, pool, check),
+            Self::Writer(writer) => writer.weigh(prompt, answers, pool, check),
+        }
+    }
+
     /// Writes on from `prompt`. `on_piece` gets the text in whole characters as soon as it is certain.
     ///
     /// # Errors
@@ -125,9 +156,40 @@ impl LanguageModel {
         check: Check<'_>,
         on_piece: &mut dyn FnMut(&str) -> Result<()>,
     ) -> Result<Generation> {
+        self.generate_within(prompt, options, None, pool, check, on_piece)
+    }
+
+    /// A constraint to JSON that is valid against `schema`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Schema`] when it cannot be used.
+    pub fn json(&self, schema: &serde_json::Value) -> Result<Json> {
         match self {
-            Self::Decoder(decoder) => decoder.generate(prompt, options, pool, check, on_piece),
-            Self::Writer(writer) => writer.generate(prompt, options, pool, check, on_piece),
+            Self::Decoder(decoder) => decoder.json(schema),
+            Self::Writer(writer) => writer.json(schema),
+        }
+    }
+
+    /// As [`LanguageModel::generate`], within `constraint`.
+    ///
+    /// # Errors
+    /// As [`Decoder::generate_within`].
+    pub fn generate_within(
+        &mut self,
+        prompt: &Prompt,
+        options: &GenerateOptions,
+        constraint: Option<&mut dyn Constraint>,
+        pool: &Pool,
+        check: Check<'_>,
+        on_piece: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<Generation> {
+        match self {
+            Self::Decoder(decoder) => {
+                decoder.generate_within(prompt, options, constraint, pool, check, on_piece)
+            }
+            Self::Writer(writer) => {
+                writer.generate_within(prompt, options, constraint, pool, check, on_piece)
+            }
         }
     }
 }

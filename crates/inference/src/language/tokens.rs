@@ -130,6 +130,21 @@ impl Tokens {
         &self.ends
     }
 
+    /// What each of `size` tokens writes: nothing for control tokens.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the tokenizer does not say what bytes its tokens write.
+    pub fn words(&self, size: usize) -> Result<Vec<Vec<u8>>> {
+        let words = || {
+            let json = serde_json::from_str(&self.library.to_string(false)?)?;
+            Ok(llguidance::token_bytes_from_tokenizer_json(&json)?)
+        };
+        let mut words = caught(words).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
+        words.resize(size, Vec::new());
+        self.control_ids.iter().filter_map(|&id| words.get_mut(id as usize).map(Vec::clear)).for_each(drop);
+        Ok(words)
+    }
+
     /// The text of `ids`; control tokens have none.
     ///
     /// # Errors

@@ -1,10 +1,13 @@
 //! Decoders of any family: text in, more text out.
 
+use std::cell::OnceCell;
+
 use pg_answer_models::{InstalledModel, Kind};
 
 use super::tokens::Tokens;
+use crate::constraint::{Constraint, Grammar, Json};
 use crate::decoder::chat::Template;
-use crate::decoder::sample::Sampler;
+use crate::decoder::sample::{Sampler, logprob};
 use crate::decoder::stream::Stream;
 use crate::decoder::{GenerateOptions, Generation, Message, Prompt, StopReason};
 use crate::encoder::files::Files;
@@ -24,6 +27,8 @@ pub struct Writer {
     past: KeyValues,
     /// The tokens that `past` is of.
     read: Vec<u32>,
+    /// Made when JSON is first asked for.
+    grammar: OnceCell<Grammar>,
     memory: usize,
 }
 
@@ -46,7 +51,8 @@ impl Writer {
         let network = load(&source)?;
         let (tokens, template) = Tokens::read(&files, &source.fields)?;
         let (past, memory) = (network.start(), source.tensors.memory());
-        Ok(Self { model: model.card.name.clone(), network, tokens, template, past, read: Vec::new(), memory })
+        let (model, grammar) = (model.card.name.clone(), OnceCell::new());
+        Ok(Self { model, network, tokens, template, past, read: Vec::new(), grammar, memory })
     }
 
     /// As [`LanguageModel::context_length`](super::LanguageModel::context_length).
@@ -110,6 +116,22 @@ impl Writer {
         Ok(self.read(ids, &mut Run::new(pool, check))?.0)
     }
 
+    /// As [`LanguageModel::json`](super::LanguageModel::json).
+    ///
+    /// # Errors
+    /// There, too.
+    pub fn json(&self, schema: &serde_json::Value) -> Result<Json> {
+        let grammar = match self.grammar.get() {
+            Some(grammar) => grammar,
+            None => {
+                let words = self.tokens.words(self.network.vocabulary())?;
+                let made = Grammar::new(&words, self.tokens.ends())?;
+                self.grammar.get_or_init(|| made)
+            }
+        };
+        grammar.json(schema)
+    }
+
     /// As [`LanguageModel::generate`](super::LanguageModel::generate).
     ///
     /// # Errors
@@ -118,6 +140,22 @@ impl Writer {
         &mut self,
         prompt: &Prompt,
         options: &GenerateOptions,
+        pool: &Pool,
+        check: Check<'_>,
+        on_piece: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<Generation> {
+        self.generate_within(prompt, options, None, pool, check, on_piece)
+    }
+
+    /// As [`LanguageModel::generate_within`](super::LanguageModel::generate_within).
+    ///
+    /// # Errors
+    /// There, too.
+    pub fn generate_within(
+        &mut self,
+        prompt: &Prompt,
+        options: &GenerateOptions,
+        mut constraint: Option<&mut dyn Constraint>,
         pool: &Pool,
         check: Check<'_>,
         on_piece: &mut dyn FnMut(&str) -> Result<()>,
@@ -139,7 +177,7 @@ impl Writer {
         let mut stream = Stream::new(&options.stop);
         let mut written = String::new();
         let stop = loop {
-            let (id, logprob) = sampler.choose(&logits, &text)?;
+            let (id, logprob) = sampler.choose_within(&logits, &text, constraint.as_deref_mut())?;
             text.push(id);
             logprobs.push(logprob);
             if self.tokens.is_end(id) {
@@ -149,6 +187,9 @@ impl Writer {
             give(stream.push(written.as_bytes()), on_piece)?;
             if stream.stopped() {
                 break StopReason::StopString;
+            }
+            if constraint.as_ref().is_some_and(|c| c.is_whole()) {
+                break StopReason::EndOfText;
             }
             if logprobs.len() >= room {
                 break StopReason::Length;
@@ -164,6 +205,39 @@ impl Writer {
         let stop = if stream.stopped() { StopReason::StopString } else { stop };
         let (text, prompt_tokens, passes) = (stream.into_text(), prompt.ids.len(), ids.len() - 1);
         Ok(Generation { text, prompt_tokens, reused_tokens, passes, ids, logprobs, stop })
+    }
+
+    /// As [`LanguageModel::weigh`](super::LanguageModel::weigh).
+    ///
+    /// # Errors
+    /// There, too.
+    pub fn weigh(
+        &mut self,
+        prompt: &Prompt,
+        answers: &[&str],
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<Vec<f64>> {
+        self.check_prompt(&prompt.ids)?;
+        let mut run = Run::new(pool, check);
+        let first = self.read(&prompt.ids, &mut run)?.0;
+        let mut weights = Vec::new();
+        for answer in answers {
+            let ids = self.tokens.encode(answer)?;
+            if ids.is_empty() {
+                return Err(Error::InvalidInput("an answer to be weighed must have a token".to_owned()));
+            }
+            self.check_prompt(&[&prompt.ids[..], &ids].concat())?;
+            self.past.truncate(prompt.ids.len());
+            self.read.truncate(prompt.ids.len());
+            let mut weight = logprob(&first, &ids[..1])?;
+            for (i, id) in ids.iter().enumerate() {
+                let logits = self.extend(&[*id], &mut run)?;
+                weight += logprob(&logits, ids.get(i + 1..=i + 1).unwrap_or(self.tokens.ends()))?;
+            }
+            weights.push(weight);
+        }
+        Ok(weights)
     }
 
     fn check_prompt(&self, ids: &[u32]) -> Result<()> {
