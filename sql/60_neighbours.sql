@@ -79,7 +79,6 @@ DECLARE
     a record;
     keys jsonb[];
     similarities double precision[];
-    places text[];
     wanted integer;
 BEGIN
     IF threshold IS NULL OR NOT threshold BETWEEN -1 AND 1 THEN
@@ -87,27 +86,26 @@ BEGIN
     END IF;
     c := @extschema@.pg_answer_vector_column(relation, embedding);
     FOR a IN EXECUTE format(
-        'SELECT %s AS key, t.%I::@extschema@.vector AS embedding, t.tableoid || '' '' || t.ctid AS place FROM %s AS t WHERE t.%2$I IS NOT NULL',
+        'SELECT %s AS key, t.%I::@extschema@.vector AS embedding FROM %s AS t WHERE t.%2$I IS NOT NULL',
         c.key_json, c.embedding, relation)
     LOOP
         -- The nearest few first, by the index if there is one; more only while all of them are near enough.
         wanted := 8;
         LOOP
             EXECUTE format(
-                'SELECT array_agg(n.key), array_agg(n.similarity), array_agg(n.place) FROM ('
-                'SELECT %1$s AS key, 1 - (t.%2$I OPERATOR(@extschema@.<=>) $1::%3$s) AS similarity,'
-                ' t.tableoid || '' '' || t.ctid AS place'
+                'SELECT array_agg(n.key), array_agg(n.similarity) FROM ('
+                'SELECT %1$s AS key, 1 - (t.%2$I OPERATOR(@extschema@.<=>) $1::%3$s) AS similarity'
                 ' FROM %4$s AS t WHERE t.%2$I IS NOT NULL'
                 ' ORDER BY t.%2$I OPERATOR(@extschema@.<=>) $1::%3$s LIMIT %5$s) AS n'
                 -- NaN, the similarity of zeros, is greater than all numbers.
                 ' WHERE n.similarity >= $2 AND n.similarity <= 2',
                 c.key_json, c.embedding, c.type, relation, wanted)
-                INTO keys, similarities, places USING a.embedding, threshold;
+                INTO keys, similarities USING a.embedding, threshold;
             EXIT WHEN coalesce(cardinality(keys), 0) < wanted;
             wanted := wanted * 4;
         END LOOP;
-        RETURN QUERY SELECT a.key, u.key, u.similarity FROM unnest(keys, similarities, places) AS u(key, similarity, place)
-            WHERE a.place < u.place;
+        RETURN QUERY SELECT a.key, u.key, u.similarity FROM unnest(keys, similarities) AS u(key, similarity)
+            WHERE a.key < u.key;
     END LOOP;
 END $$;
 COMMENT ON FUNCTION similar_pairs(regclass, text, double precision) IS

@@ -39,6 +39,11 @@ impl Failure {
         Self { kind: FailureKind::Local, ..Self::new(message) }
     }
 
+    /// What was asked for makes no sense.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Usage, ..Self::new(message) }
+    }
+
     /// The failure of an access to `path`.
     pub fn io(path: &Path, error: IoError) -> Self {
         pg_answer_models::Error::io(path, error).into()
@@ -68,6 +73,11 @@ impl Failure {
     /// Whether it makes no sense to try another source.
     pub fn is_final(&self) -> bool {
         self.kind != FailureKind::Ordinary
+    }
+
+    /// Whether the same may go well another time.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.kind, FailureKind::Ordinary | FailureKind::Interrupted)
     }
 
     /// Status to exit with.
@@ -145,11 +155,6 @@ impl From<catalogue::Error> for Failure {
             }
             catalogue::Error::Unknown { near, .. } => failure
                 .hint(format!("did you mean {}? See: pg_answer_model list --available", near.join(" or "))),
-            catalogue::Error::Unpinned(known) => failure.hint(format!(
-                "get its files from the hub, for example with: hf download {} --local-dir FOLDER, \
-                 then run: pg_answer_model add FOLDER --name {} --license {}",
-                known.repo, known.name, known.license
-            )),
             catalogue::Error::Invalid(_) => Self { kind: FailureKind::Local, ..failure },
             catalogue::Error::Io { .. } => Self { kind: FailureKind::Local, ..failure },
         }

@@ -47,7 +47,7 @@ pub fn list(store: &Store, catalogue: Option<&Catalogue>, json: bool) -> Result<
         let all: Vec<serde_json::Value> = all.into_iter().flatten().filter_map(array).flatten().collect();
         let text = serde_json::to_string_pretty(&all).map_err(|e| Failure::new(e.to_string()))?;
         print(&format!("{text}\n"))?;
-    } else if rows.is_empty() {
+    } else if rows.is_empty() && catalogue.is_none_or(|catalogue| catalogue.known.is_empty()) {
         eprintln!("no models in {}", store.root().display());
         eprintln!("hint: see what there is with: pg_answer_model list --available");
     } else {
@@ -91,7 +91,7 @@ fn table(rows: &[Row], catalogue: Option<&Catalogue>) -> String {
         "SIZE",
         "LICENSE",
         "INSTALLED",
-        "BY",
+        "SHA-256 BY",
         "USE",
     ];
     let mut lines = vec![head.map(str::to_owned)];
@@ -107,7 +107,7 @@ fn table(rows: &[Row], catalogue: Option<&Catalogue>) -> String {
             HumanBytes(row.bytes).to_string(),
             card.license.clone(),
             row.path.as_ref().map_or("-".to_owned(), |path| path.display().to_string()),
-            "pull".to_owned(),
+            "catalogue".to_owned(),
             card.description.clone(),
         ]
     }));
@@ -122,7 +122,7 @@ fn table(rows: &[Row], catalogue: Option<&Catalogue>) -> String {
             format!("~{} MB", known.megabytes),
             known.license.clone(),
             "-".to_owned(),
-            "add".to_owned(),
+            "first pull".to_owned(),
             known.description.clone(),
         ]
     }));

@@ -13,8 +13,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use pg_answer_models::catalogue::is_repository;
 use pg_answer_models::{Catalogue, Store};
 
+use add::{Place, Request};
 use failure::{Failure, Result};
 
 const EXAMPLES: &str = "\
@@ -24,6 +26,7 @@ Examples:
   pg_answer_model --model-path ~/models pull all-MiniLM-L6-v2
   pg_answer_model pull all-MiniLM-L6-v2 --from /media/usb/minilm   without any network
   pg_answer_model add ./bge-small --name bge-small   a model of your own
+  pg_answer_model add BAAI/bge-small-en-v1.5         any other of the Hugging Face hub
   pg_answer_model verify                      read all models and compare their SHA-256
   pg_answer_model path all-MiniLM-L6-v2       the folder it is in
 
@@ -72,15 +75,22 @@ enum Command {
     },
     /// Install a model that is in no catalogue: find out what it is, or why it cannot be run
     Add {
-        /// Folder with config.json, tokenizer.json and safetensors, or a GGUF file
-        #[arg(value_name = "PATH")]
-        from: PathBuf,
-        /// Its name in SQL; a name stands for one content, for ever
+        /// Folder with config.json, tokenizer.json and safetensors, a GGUF file, or owner/name on the Hugging Face hub
+        /// (HF_ENDPOINT and HF_TOKEN are heeded)
+        #[arg(value_name = "PATH|OWNER/NAME")]
+        from: String,
+        /// Its name in SQL; a name stands for one content, for ever. From the hub: the repository's name if none is given
         #[arg(long, value_name = "NAME")]
-        name: String,
-        /// SPDX name of its licence, for the list
-        #[arg(long, value_name = "LICENSE", default_value = "unknown")]
-        license: String,
+        name: Option<String>,
+        /// SPDX name of its licence, for the list; from the hub: what its page says if none is given
+        #[arg(long, value_name = "LICENSE")]
+        license: Option<String>,
+        /// Commit, tag or branch on the hub
+        #[arg(long, value_name = "REVISION", default_value = "main")]
+        revision: String,
+        /// Which weights to take where there are several
+        #[arg(long, value_name = "FILE")]
+        file: Option<String>,
     },
     /// List the installed models, or those that can be pulled
     List {
@@ -139,7 +149,26 @@ fn run(cli: Cli) -> Result<()> {
     };
     match cli.command {
         Command::Pull { names, from } => pull::pull(&store, &catalogue()?, &names, from.as_deref()),
-        Command::Add { from, name, license } => add::add(&store, &from, &name, &license),
+        Command::Add { from, name, license, revision, file } => {
+            let path = PathBuf::from(&from);
+            let is_hub = !path.exists() && is_repository(&from);
+            let named = || if is_hub { from.split('/').next_back() } else { None };
+            let Some(name) = name.as_deref().or_else(named) else {
+                return Err(Failure::usage("a model from a folder needs a name").hint("say --name NAME"));
+            };
+            let request = Request {
+                from: if is_hub {
+                    Place::Hub { repo: &from, revision: &revision }
+                } else {
+                    Place::Path(path)
+                },
+                name,
+                license: license.as_deref(),
+                description: "",
+                file: file.as_deref(),
+            };
+            add::add(&store, &request)
+        }
         Command::List { available, json } => {
             let catalogue = if available { Some(catalogue()?) } else { None };
             list::list(&store, catalogue.as_ref(), json)

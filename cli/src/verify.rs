@@ -1,7 +1,7 @@
 //! `verify`: are the installed models what their cards say?
 
 use indicatif::HumanBytes;
-use pg_answer_models::{Catalogue, InstalledModel, Store};
+use pg_answer_models::{Catalogue, Found, InstalledModel, Store};
 
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
@@ -74,7 +74,9 @@ fn root(model: &InstalledModel) -> std::path::Display<'_> {
 
 fn note_other_content(model: &InstalledModel, catalogue: &Catalogue) {
     let name = &model.card.name;
-    if catalogue.get(name).is_ok_and(|entry| entry.card.sha256() != model.card.sha256()) {
+    let is_other =
+        |found| matches!(found, Found::Pinned(entry) if entry.card.sha256() != model.card.sha256());
+    if catalogue.get(name).is_ok_and(is_other) {
         eprintln!("{name}: note: these are not the weights that the catalogue gives this name");
     }
 }

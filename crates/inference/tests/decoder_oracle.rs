@@ -43,6 +43,7 @@ fn open() -> (InstalledModel, Vec<Case>) {
         context_length: 256,
         quantization: "F32".to_owned(),
         license: "PostgreSQL".to_owned(),
+        origin: None,
         description: String::new(),
         files: vec![File { path: file, bytes, sha256: "0".repeat(64) }],
     };

@@ -59,6 +59,7 @@ fn model(dir: &Path) -> InstalledModel {
         context_length: 256,
         quantization: "Q8_0".to_owned(),
         license: "PostgreSQL".to_owned(),
+        origin: None,
         description: String::new(),
         files: vec![file],
     };

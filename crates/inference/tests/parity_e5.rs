@@ -53,6 +53,7 @@ fn model(whole: bool) -> InstalledModel {
         context_length: 512,
         quantization: "Q4_0".to_owned(),
         license: "MIT".to_owned(),
+        origin: None,
         description: String::new(),
         files: files.collect(),
     };

@@ -40,6 +40,10 @@ pub struct Card {
     pub quantization: String,
     /// SPDX name of its licence.
     pub license: String,
+    /// Where it was taken from on trust, for models in no catalogue or without hashes there: `owner/name@commit` on the
+    /// Hugging Face hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// One line for people.
     #[serde(default)]
     pub description: String,
@@ -132,7 +136,7 @@ pub(crate) fn is_word(word: &str) -> bool {
 }
 
 /// Whether `path` is relative, stays below where it starts, and is spelt in the one plain way.
-pub(crate) fn is_safe_path(path: &str) -> bool {
+pub fn is_safe_path(path: &str) -> bool {
     let components: Vec<Component> = Path::new(path).components().collect();
     let plain = components.iter().all(|c| matches!(c, Component::Normal(_)));
     let spelling: Vec<_> = components.iter().filter_map(|c| c.as_os_str().to_str()).collect();

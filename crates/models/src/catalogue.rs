@@ -24,9 +24,6 @@ pub enum Error {
         /// Names that look like it, the likest first.
         near: Vec<String>,
     },
-    /// It can be run, but nobody has vouched for its files.
-    #[error("the SHA-256 of model \"{}\" are not known: it cannot be pulled, but added", .0.name)]
-    Unpinned(Box<Known>),
     /// It is not a catalogue.
     #[error("invalid catalogue of models: {0}")]
     Invalid(String),
@@ -47,16 +44,16 @@ pub struct Catalogue {
     /// In the order of the file.
     #[serde(default, rename = "model")]
     pub models: Vec<Entry>,
-    /// Models that can be run, but whose SHA-256 are not known: `pull` refuses them, `add` takes them from a folder.
+    /// Models whose SHA-256 are not known: the first pull takes what the hub has on trust, and records it.
     #[serde(default)]
     pub known: Vec<Known>,
 }
 
-/// A published model that can be added by hand.
+/// A published model whose files nobody has vouched for here.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
-    /// Name to add it by.
+    /// Name in SQL.
     pub name: String,
     /// What it can be asked for.
     pub kind: Kind,
@@ -74,6 +71,15 @@ pub struct Known {
     pub description: String,
     /// Repository on the Hugging Face hub, `owner/name`.
     pub repo: String,
+}
+
+/// What a catalogue has under a name.
+#[derive(Debug, Clone, Copy)]
+pub enum Found<'a> {
+    /// With the SHA-256 of its files.
+    Pinned(&'a Entry),
+    /// Without.
+    Known(&'a Known),
 }
 
 /// One model of the catalogue.
@@ -157,7 +163,7 @@ impl Catalogue {
             if !is_word(&known.name) || !names.insert(&known.name) {
                 return Err(wrong("its name is none, or is there twice"));
             }
-            if known.repo.split('/').filter(|part| is_word(part)).count() != 2 {
+            if !is_repository(&known.repo) {
                 return Err(wrong("its repository is none (owner/name)"));
             }
             if known.dims.is_some() != (known.kind == Kind::Encoder) {
@@ -170,17 +176,19 @@ impl Catalogue {
     /// The model `name`.
     ///
     /// # Errors
-    /// [`Error::Unknown`] with the names that look most like it; [`Error::Unpinned`] for one to add by hand.
-    pub fn get(&self, name: &str) -> Result<&Entry, Error> {
+    /// [`Error::Unknown`] with the names that look most like it.
+    pub fn get(&self, name: &str) -> Result<Found<'_>, Error> {
         if let Some(known) = self.known.iter().find(|known| known.name == name) {
-            return Err(Error::Unpinned(Box::new(known.clone())));
+            return Ok(Found::Known(known));
         }
-        self.models.iter().find(|e| e.card.name == name).ok_or_else(|| {
+        self.models.iter().find(|e| e.card.name == name).map(Found::Pinned).ok_or_else(|| {
             let lower = name.to_lowercase();
             let mut near: Vec<(f64, &str)> = self
                 .models
                 .iter()
-                .map(|e| (strsim::jaro_winkler(&lower, &e.card.name.to_lowercase()), e.card.name.as_str()))
+                .map(|entry| entry.card.name.as_str())
+                .chain(self.known.iter().map(|known| known.name.as_str()))
+                .map(|name| (strsim::jaro_winkler(&lower, &name.to_lowercase()), name))
                 .filter(|(alike, _)| *alike >= ALIKE)
                 .collect();
             near.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -190,13 +198,17 @@ impl Catalogue {
     }
 }
 
+/// Whether `repo` is spelt like a repository of the hub: `owner/name`.
+pub fn is_repository(repo: &str) -> bool {
+    repo.split_once('/').is_some_and(|(owner, name)| is_word(owner) && is_word(name))
+}
+
 impl Source {
     /// What is wrong with it as a source of `card`'s files.
     fn check(&self, card: &Card) -> Result<(), String> {
         match self {
             Self::Hub { repo, revision } => {
-                let parts: Vec<&str> = repo.split('/').collect();
-                if parts.len() != 2 || !parts.iter().all(|p| is_word(p)) {
+                if !is_repository(repo) {
                     return Err(format!("\"{repo}\" is no repository (owner/name)"));
                 }
                 if !is_word(revision) {

@@ -9,7 +9,7 @@ pub mod install;
 pub mod store;
 
 pub use card::{Card, File, Kind};
-pub use catalogue::{Catalogue, Entry, Known, Member, Source};
+pub use catalogue::{Catalogue, Entry, Found, Known, Member, Source};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use install::Staging;

@@ -3,10 +3,9 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::card::is_safe_path;
 use crate::{Card, Digest, Error, File, Result};
 
-pub use crate::card::{CARD, is_valid_name};
+pub use crate::card::{CARD, is_safe_path, is_valid_name};
 
 /// Cards are small; a larger file is not one.
 const MAX_CARD_BYTES: u64 = 1 << 20;

@@ -1,6 +1,6 @@
 //! The built-in catalogue is right; a wrong one is refused with what is wrong in it.
 
-use pg_answer_models::{Catalogue, Source, catalogue::Error};
+use pg_answer_models::{Catalogue, Entry, Found, Source, catalogue::Error};
 
 const GOOD: &str = r#"
 [[model]]
@@ -32,7 +32,7 @@ kind = "pip"
 #[test]
 fn the_built_in_catalogue_has_the_models_it_promises() {
     let catalogue = Catalogue::built_in().unwrap();
-    let weights = |name: &str| catalogue.get(name).unwrap().card.sha256().to_owned();
+    let weights = |name: &str| pinned(&catalogue, name).card.sha256().to_owned();
     for (name, sha256) in [
         ("all-MiniLM-L6-v2", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
         ("qwen2.5-coder-0.5b-instruct", "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"),
@@ -44,12 +44,24 @@ fn the_built_in_catalogue_has_the_models_it_promises() {
         assert!(entry.sources.len() >= 2, "{} can come from one place only", entry.card.name);
         assert!(!entry.card.description.is_empty());
     }
+    assert!(catalogue.models.len() + catalogue.known.len() >= 15);
+    for known in &catalogue.known {
+        assert!(known.megabytes > 0 && !known.license.is_empty() && !known.description.is_empty());
+        assert!(matches!(catalogue.get(&known.name), Ok(Found::Known(same)) if same == known));
+    }
+}
+
+fn pinned(catalogue: &Catalogue, name: &str) -> Entry {
+    match catalogue.get(name).unwrap() {
+        Found::Pinned(entry) => entry.clone(),
+        Found::Known(_) => panic!("{name} has no hashes"),
+    }
 }
 
 #[test]
 fn reads_models_and_sources() {
     let catalogue = Catalogue::parse(GOOD).unwrap();
-    let entry = catalogue.get("m").unwrap();
+    let entry = pinned(&catalogue, "m");
     assert_eq!((entry.card.dims, entry.card.bytes()), (Some(4), 3));
     assert_eq!(entry.sources[0], Source::Hub { repo: "owner/name".to_owned(), revision: "main".to_owned() });
     let Source::Pip { files } = &entry.sources[1] else { panic!("{:?}", entry.sources[1]) };

@@ -31,11 +31,13 @@ pub fn quantize_row(isa: Isa, x: &[f32], mut out: Codes<'_>) {
     quantize(isa, x, &mut out);
 }
 
-/// The scale of values whose largest has the bits `top` without its sign, and what they are multiplied with.
+/// The scale of values whose largest has the bits `top` without its sign, and what they are multiplied with: 0 where no
+/// code can tell them, for NaN, infinity and the smallest numbers.
 #[inline(always)]
 fn scale_of(top: u32) -> (f32, f32) {
     let top = f32::from_bits(top);
-    (top / 127.0, if top > 0.0 { 127.0 / top } else { 0.0 })
+    let inverse = 127.0 / top;
+    (top / 127.0, if inverse.is_finite() { inverse } else { 0.0 })
 }
 
 dispatch! {
@@ -67,8 +69,8 @@ fn quantize_body<const FMA: bool>(x: &[f32], out: &mut Codes<'_>) {
 mod avx512 {
     use std::arch::x86_64::{
         _mm_storeu_si128, _mm512_and_si512, _mm512_castps_si512, _mm512_cvtepi32_epi8, _mm512_cvtps_epi32,
-        _mm512_loadu_ps, _mm512_max_epu32, _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_reduce_max_epu32,
-        _mm512_set1_epi32, _mm512_set1_ps,
+        _mm512_loadu_ps, _mm512_maskz_mul_ps, _mm512_max_epu32, _mm512_reduce_add_epi32,
+        _mm512_reduce_max_epu32, _mm512_set1_epi32, _mm512_set1_ps,
     };
 
     use super::{Codes, SPAN, scale_of};
@@ -86,7 +88,10 @@ mod avx512 {
                 let x = [0, 16].map(|at| _mm512_loadu_ps(x.as_ptr().add(at)));
                 let bits = x.map(|x| _mm512_and_si512(_mm512_castps_si512(x), size));
                 let (scale, inverse) = scale_of(_mm512_reduce_max_epu32(_mm512_max_epu32(bits[0], bits[1])));
-                let codes = x.map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(inverse))));
+                // The product of NaN and 0 is no code.
+                let mask = if inverse > 0.0 { 0xFFFF } else { 0 };
+                let codes =
+                    x.map(|x| _mm512_cvtps_epi32(_mm512_maskz_mul_ps(mask, x, _mm512_set1_ps(inverse))));
                 let sums = codes.map(|x| _mm512_reduce_add_epi32(x));
                 for (codes, out) in
                     codes.into_iter().zip(out.codes[span * SPAN..][..SPAN].as_chunks_mut::<16>().0)
@@ -140,6 +145,23 @@ mod tests {
             let mut x = [1.0; 64];
             x[40] = f32::NAN;
             assert!(codes(isa, &x).1[40 / SPAN].is_nan(), "{isa:?}");
+        }
+    }
+
+    /// A damaged model's activations can be anything.
+    #[test]
+    fn sums_are_those_of_the_codes_whatever_the_values() {
+        for isa in Isa::available() {
+            for odd in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e-38, -1e-45] {
+                for rest in [0.0, odd] {
+                    let mut x = [rest; 32];
+                    x[7] = odd;
+                    let (codes, _, sums16, sums32) = codes(isa, &x);
+                    let sum = |codes: &[i8]| codes.iter().map(|&c| i32::from(c)).sum::<i32>();
+                    assert_eq!(sums16, [sum(&codes[..16]), sum(&codes[16..])], "{isa:?} {odd} {rest}");
+                    assert_eq!(sums32, [sum(&codes)], "{isa:?} {odd} {rest}");
+                }
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ fn model(dir: &std::path::Path) -> InstalledModel {
         context_length: 1,
         quantization: "F32".to_owned(),
         license: "PostgreSQL".to_owned(),
+        origin: None,
         description: String::new(),
         files: vec![file],
     };

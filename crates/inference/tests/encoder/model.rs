@@ -71,6 +71,7 @@ impl TinyModel {
             context_length: 48,
             quantization: "F32".to_owned(),
             license: String::new(),
+            origin: None,
             description: String::new(),
             files: self.files.iter().map(file).collect(),
         };

@@ -69,6 +69,7 @@ impl Fixture {
             context_length: 48,
             quantization: "F32".to_owned(),
             license: String::new(),
+            origin: None,
             description: String::new(),
             files,
         };

@@ -19,6 +19,7 @@ pub fn card(name: &str, files: &[(&str, &[u8])]) -> Card {
         context_length: 8,
         quantization: "F32".to_owned(),
         license: "MIT".to_owned(),
+        origin: None,
         description: String::new(),
         files: files
             .iter()
