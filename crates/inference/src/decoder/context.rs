@@ -96,7 +96,7 @@ impl Context {
             let (position, Self { cache, scratch, oracle, .. }) = (self.ids.len(), &mut *self);
             match oracle {
                 Some(oracle) => oracle.forward(chunk, position, outputs, &mut scratch.logits, pool, check)?,
-                None => model.forward((cache, scratch), chunk, position, outputs, purpose, pool, check)?,
+                None => model.forward((cache, scratch), (chunk, purpose), position, outputs, pool, check)?,
             }
             self.ids.extend_from_slice(chunk);
         }

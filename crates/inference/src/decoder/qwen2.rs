@@ -116,10 +116,9 @@ impl Qwen2 {
     pub fn forward(
         &self,
         (cache, scratch): (&mut Cache, &mut Scratch),
-        ids: &[u32],
+        (ids, purpose): (&[u32], Purpose),
         position: usize,
         outputs: usize,
-        purpose: Purpose,
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<()> {
