@@ -33,11 +33,12 @@ COMMENT ON FUNCTION pg_answer_fuse(double precision, double precision, double pr
     'one score of a passage from its similarity and its text score';
 
 CREATE FUNCTION pg_answer_merge(
-    documents bigint[], ordinals integer[], starts integer[], ends integer[], contents text[], k integer, expand integer)
+    documents bigint[], ordinals integer[], starts integer[], ends integer[], contents text[], scores double precision[], k integer,
+    expand integer, diversity double precision)
     RETURNS TABLE (place integer, first_chunk integer, last_chunk integer)
     AS 'MODULE_PATHNAME', 'pg_answer_merge_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE ROWS 5;
-COMMENT ON FUNCTION pg_answer_merge(bigint[], integer[], integer[], integer[], text[], integer, integer) IS
-    'chunks, best first, as passages: what overlaps or says the same becomes one';
+COMMENT ON FUNCTION pg_answer_merge(bigint[], integer[], integer[], integer[], text[], double precision[], integer, integer, double precision) IS
+    'chunks, best first, as passages: what overlaps or says the same becomes one, and with diversity those that differ come first';
 
 -- The configuration whose stop words make up most of a source's first rows; the session's own where none does. In no text
 -- of a language are fewer than a fifth of the words its stop words, and of another one's few.

@@ -1,9 +1,6 @@
 -- Retrieval, as the caller and with the caller's rights.
 
--- The sources to search: those named or, without names, those whose owner the caller has reason to trust.
--- Reading a view or a table with policies runs code of its owner with the caller's rights.
-CREATE FUNCTION pg_answer_sources_of(wanted regclass[])
-    RETURNS SETOF pg_answer_sources LANGUAGE plpgsql STABLE
+CREATE FUNCTION pg_answer_must_be_sources(wanted regclass[]) RETURNS void LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     missing regclass;
@@ -14,6 +11,16 @@ BEGIN
         RAISE EXCEPTION 'relation % is not a source', missing USING ERRCODE = 'undefined_object',
             HINT = format('Declare it: SELECT create_source(%L, content => ''text column'').', missing::text);
     END IF;
+END $$;
+COMMENT ON FUNCTION pg_answer_must_be_sources(regclass[]) IS 'fails unless all are sources';
+
+-- The sources to search: those named or, without names, those whose owner the caller has reason to trust.
+-- Reading a view or a table with policies runs code of its owner with the caller's rights.
+CREATE FUNCTION pg_answer_sources_of(wanted regclass[])
+    RETURNS SETOF pg_answer_sources LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM @extschema@.pg_answer_must_be_sources(wanted);
     RETURN QUERY
         SELECT s.* FROM @extschema@.pg_answer_sources s
         JOIN pg_class c ON c.oid = s.relation
@@ -266,7 +273,7 @@ END $$;
 COMMENT ON FUNCTION pg_answer_rerank(text, text[]) IS 'scores of a cross-encoder for passages';
 
 CREATE FUNCTION pg_answer_retrieve(query text, wanted regclass[], k integer, mode text, filter jsonb, min_score double precision,
-                                   rerank boolean, expand integer, max_staleness interval)
+                                   rerank boolean, expand integer, max_staleness interval, diversity double precision)
     RETURNS TABLE (source regclass, key jsonb, title text, heading text, content text, score double precision,
                    vector_rank bigint, vector_score double precision, text_rank bigint, text_score double precision,
                    start_char integer, end_char integer, unknown_share double precision, trust double precision)
@@ -279,6 +286,7 @@ BEGIN
     wrong := CASE
         WHEN k IS NULL OR k < 1 THEN 'k must be at least 1'
         WHEN expand IS NULL OR expand < 0 THEN 'expand must be at least 0'
+        WHEN diversity IS NULL OR NOT diversity BETWEEN 0 AND 1 THEN 'diversity must lie between 0 and 1'
         WHEN mode IS NULL OR mode NOT IN ('hybrid', 'vector', 'text') THEN format('mode %L is not hybrid, vector or text', mode) END;
     IF wrong IS NOT NULL THEN
         RAISE EXCEPTION '%', wrong USING ERRCODE = 'invalid_parameter_value';
@@ -309,25 +317,30 @@ BEGIN
             SELECT *, row_number() OVER (ORDER BY final DESC, before) AS place, dense_rank() OVER (ORDER BY source, key) AS document
             FROM judged WHERE final IS NOT NULL AND (min_score IS NULL OR final >= min_score)
         ), merged AS (
-            SELECT m.* FROM (SELECT array_agg(document ORDER BY place) AS documents, array_agg(ordinal ORDER BY place) AS ordinals,
+            SELECT m.*, row_number() OVER () AS number FROM (SELECT array_agg(document ORDER BY place) AS documents, array_agg(ordinal ORDER BY place) AS ordinals,
                                     array_agg(start_char ORDER BY place) AS starts, array_agg(end_char ORDER BY place) AS ends,
-                                    array_agg(content ORDER BY place) AS contents FROM ranked) AS r,
-                 LATERAL @extschema@.pg_answer_merge(r.documents, r.ordinals, r.starts, r.ends, r.contents, k, expand) AS m
+                                    array_agg(content ORDER BY place) AS contents, array_agg(final ORDER BY place) AS scores FROM ranked) AS r,
+                 LATERAL @extschema@.pg_answer_merge(r.documents, r.ordinals, r.starts, r.ends, r.contents, r.scores, k, expand, diversity) AS m
         )
         SELECT r.source, r.key, r.title, r.heading, coalesce(w.content, r.content), r.final, r.vector_rank, r.vector_score, r.text_rank,
                r.text_score, coalesce(w.start_char, r.start_char), coalesce(w.end_char, r.end_char), r.unknown_share, r.trust
             FROM merged AS m JOIN ranked AS r USING (place)
             LEFT JOIN LATERAL @extschema@.pg_answer_passage(r.source, r.key, m.first_chunk, m.last_chunk) AS w ON m.first_chunk < m.last_chunk
-            ORDER BY r.place;
+            ORDER BY m.number;
 END $$;
-COMMENT ON FUNCTION pg_answer_retrieve(text, regclass[], integer, text, jsonb, double precision, boolean, integer, interval) IS
+COMMENT ON FUNCTION pg_answer_retrieve(text, regclass[], integer, text, jsonb, double precision, boolean, integer, interval, double precision) IS
     'what rag_retrieve does, in sources that are known';
 
--- One name, or several as an array: 'docs' or '{docs,articles}'.
-CREATE FUNCTION pg_answer_named_sources(source text) RETURNS regclass[] LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN source OPERATOR(pg_catalog.~~) '{%' THEN source::pg_catalog.regclass[]
-                WHEN source IS NOT NULL THEN ARRAY[source::pg_catalog.regclass] END
-$$;
+-- One name, or several as an array: 'docs' or '{docs,articles}'. What is no source is told of here, where the error has the least
+-- context.
+CREATE FUNCTION pg_answer_named_sources(source text) RETURNS regclass[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    wanted pg_catalog.regclass[] := CASE WHEN source OPERATOR(pg_catalog.~~) '{%' THEN source::pg_catalog.regclass[]
+                                         WHEN source IS NOT NULL THEN ARRAY[source::pg_catalog.regclass] END;
+BEGIN
+    PERFORM @extschema@.pg_answer_must_be_sources(wanted);
+    RETURN wanted;
+END $$;
 COMMENT ON FUNCTION pg_answer_named_sources(text) IS 'the sources that a text names';
 
 CREATE FUNCTION rag_retrieve(
@@ -339,14 +352,15 @@ CREATE FUNCTION rag_retrieve(
     min_score double precision DEFAULT NULL,
     rerank boolean DEFAULT false,
     expand integer DEFAULT 0,
-    max_staleness interval DEFAULT NULL)
+    max_staleness interval DEFAULT NULL,
+    diversity double precision DEFAULT 0)
     RETURNS TABLE (source regclass, key jsonb, title text, heading text, content text, score double precision,
                    vector_rank bigint, vector_score double precision, text_rank bigint, text_score double precision,
                    start_char integer, end_char integer)
     LANGUAGE sql STABLE COST 100000 ROWS 5 AS $$
     SELECT r.source, r.key, r.title, r.heading, r.content, r.score, r.vector_rank, r.vector_score, r.text_rank, r.text_score,
            r.start_char, r.end_char
-        FROM @extschema@.pg_answer_retrieve($1, @extschema@.pg_answer_named_sources($2), $3, $4, $5, $6, $7, $8, $9) AS r
+        FROM @extschema@.pg_answer_retrieve($1, @extschema@.pg_answer_named_sources($2), $3, $4, $5, $6, $7, $8, $9, $10) AS r
 $$;
-COMMENT ON FUNCTION rag_retrieve(text, text, integer, text, jsonb, double precision, boolean, integer, interval) IS
+COMMENT ON FUNCTION rag_retrieve(text, text, integer, text, jsonb, double precision, boolean, integer, interval, double precision) IS
     'the k passages that fit a question best, best first, by meaning and words, in one source, several (''{a,b}'') or all';

@@ -80,8 +80,12 @@ BEGIN
            count(*) > 0 AND coalesce(min(r.unknown_share), 0) <= coalesce(max_unknown, 1)
                AND coalesce(bool_or(r.trust < 0.5 OR r.vector_score IS NULL OR min_similarity IS NULL OR r.vector_score >= min_similarity), false)
         INTO passages, contents, titles, enough
-        FROM (SELECT *, row_number() OVER () AS place
-              FROM @extschema@.pg_answer_retrieve(query, wanted, k, mode, filter, NULL, rerank, expand, NULL)) AS r;
+        FROM (SELECT *, row_number() OVER () AS place, max(vector_score) OVER () AS nearest, max(text_score) OVER () AS most_words
+              FROM @extschema@.pg_answer_retrieve(query, wanted, k, mode, filter, NULL, rerank, expand, NULL, 0)) AS r
+        -- What is not half as near as the nearest nor has half as many of the words as the best is about something else: small
+        -- models would answer from it, whatever it says.
+        WHERE min_similarity IS NULL OR r.trust >= 0.5 AND r.vector_score >= r.nearest / 2 OR r.text_score >= r.most_words / 2
+           OR r.vector_score IS NULL AND r.text_score IS NULL;
     retrieve_ms := 1000 * extract(epoch FROM clock_timestamp() - began);
 END $$;
 COMMENT ON FUNCTION pg_answer_evidence(text, regclass[], integer, text, jsonb, boolean, integer, double precision, double precision) IS
@@ -195,15 +199,16 @@ CREATE FUNCTION rag_prompt(
     rerank boolean DEFAULT false,
     expand integer DEFAULT 0,
     model text DEFAULT NULL,
-    context_tokens integer DEFAULT 2048)
+    context_tokens integer DEFAULT 2048,
+    min_similarity double precision DEFAULT 0.4)
     RETURNS text LANGUAGE sql VOLATILE PARALLEL RESTRICTED COST 100000 AS $$
     SELECT @extschema@.pg_answer_prompt($1, e.contents, e.titles, p.system, p.message, $8, $9)
         FROM @extschema@.pg_answer_named_sources($2) AS s(wanted),
-             LATERAL @extschema@.pg_answer_evidence($1, s.wanted, $3, $4, $5, $6, $7, NULL, NULL) AS e,
+             LATERAL @extschema@.pg_answer_evidence($1, s.wanted, $3, $4, $5, $6, $7, $10, NULL) AS e,
              LATERAL @extschema@.pg_answer_prompt_for(s.wanted) AS p
         WHERE $1 IS NOT NULL
 $$;
-COMMENT ON FUNCTION rag_prompt(text, text, integer, text, jsonb, boolean, integer, text, integer) IS
+COMMENT ON FUNCTION rag_prompt(text, text, integer, text, jsonb, boolean, integer, text, integer, double precision) IS
     'the exact prompt that rag_answer would give to the model, which is not run';
 
 CREATE FUNCTION rag_answer(

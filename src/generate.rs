@@ -14,6 +14,7 @@ use crate::model::{self, Run, check, with_decoder, with_rewriter};
 use crate::settings;
 
 /// What a caller may choose about a generation.
+#[derive(Clone)]
 pub struct Choices {
     /// Most tokens of the answer.
     pub max_tokens: i32,
@@ -28,7 +29,7 @@ pub struct Choices {
 }
 
 impl Choices {
-    fn options(self) -> GenerateOptions {
+    pub(crate) fn options(self) -> GenerateOptions {
         let max_tokens = usize::try_from(self.max_tokens).ok().filter(|n| *n > 0).unwrap_or_else(|| {
             Report::new(
                 Code::ERRCODE_INVALID_PARAMETER_VALUE,

@@ -15,19 +15,19 @@ use crate::settings;
 use crate::source::integer;
 
 /// A question with the passages that fit into the model's context.
-struct Task<'a> {
+pub(super) struct Task<'a> {
     query: &'a str,
-    model: String,
-    passages: Vec<Passage>,
+    pub(super) model: String,
+    pub(super) passages: Vec<Passage>,
     /// Which of the passages given each of them is, from 0.
     places: Vec<usize>,
 }
 
 impl<'a> Task<'a> {
-    fn new(
+    /// The first of `given`, with their places, that fit.
+    pub(super) fn new(
         query: &'a str,
-        contents: &Array<&str>,
-        titles: &Array<&str>,
+        given: &[(usize, Passage)],
         model: Option<&str>,
         context_tokens: i32,
     ) -> Self {
@@ -35,7 +35,6 @@ impl<'a> Task<'a> {
             invalid(format!("context_tokens must be at least 1, not {context_tokens}")).raise()
         });
         let model = model.map_or_else(settings::generation_model, str::to_owned);
-        let given = collect(contents, titles);
         let packed = if given.is_empty() {
             Vec::new()
         } else {
@@ -54,7 +53,7 @@ impl<'a> Task<'a> {
         Self { query, model, passages: packed, places }
     }
 
-    fn messages(&self, system: &str, message: &str) -> Vec<Message> {
+    pub(super) fn messages(&self, system: &str, message: &str) -> Vec<Message> {
         let wrong = |reason: String| -> Report {
             invalid(format!("a prompt template is wrong: {reason}")).hint("See the table pg_answer_prompts.")
         };
@@ -82,12 +81,12 @@ impl<'a> Task<'a> {
     }
 }
 
-fn invalid(message: String) -> Report {
+pub(super) fn invalid(message: String) -> Report {
     Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
 }
 
 /// Passages that are not empty, with their places.
-fn collect(contents: &Array<&str>, titles: &Array<&str>) -> Vec<(usize, Passage)> {
+pub(super) fn collect(contents: &Array<&str>, titles: &Array<&str>) -> Vec<(usize, Passage)> {
     let titles: Vec<Option<&str>> = titles.iter().collect();
     if titles.len() > contents.len() {
         invalid("there are more titles than passages".to_owned())
@@ -115,7 +114,7 @@ fn pg_answer_prompt(
     model: Option<&str>,
     context_tokens: i32,
 ) -> String {
-    let task = Task::new(query, &contents, &titles, model, context_tokens);
+    let task = Task::new(query, &collect(&contents, &titles), model, context_tokens);
     let messages = task.messages(system, message);
     with_decoder(&task.model, |decoder, _| Ok(decoder.render_chat(&messages)?.text)).or_raise()
 }
@@ -150,7 +149,7 @@ fn pg_answer_write(
 > {
     let unsupported: Unsupported = on_unsupported.parse().map_err(invalid).or_raise();
     let began = Instant::now();
-    let task = Task::new(query, &contents, &titles, model, context_tokens);
+    let task = Task::new(query, &collect(&contents, &titles), model, context_tokens);
     if task.passages.is_empty() {
         let none = JsonB(Value::Array(Vec::new()));
         return TableIterator::once((None, 0.0, none, task.model, 0, 0, 0.0, 0.0));

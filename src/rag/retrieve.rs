@@ -1,7 +1,7 @@
 //! What the statements of `rag_retrieve` compute with: words, counts, and scores.
 
 use pg_answer_rag::merge::{Passage, Piece, merge};
-use pg_answer_rag::{bm25, fusion};
+use pg_answer_rag::{bm25, diversity, fusion};
 use pg_answer_text::words::{is_without_blanks, search_words};
 use pgrx::prelude::*;
 use pgrx::{Array, FromDatum, IntoDatum, pg_sys};
@@ -90,6 +90,7 @@ fn pg_answer_fuse(
 }
 
 /// Chunks, best first, as passages: the index of each one's best chunk, from 1, and its first and last chunk's ordinals.
+/// `diversity` puts passages first that differ, by maximal marginal relevance.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn pg_answer_merge(
@@ -98,8 +99,10 @@ fn pg_answer_merge(
     starts: Vec<i32>,
     ends: Vec<i32>,
     contents: Array<&str>,
+    scores: Vec<f64>,
     k: i32,
     expand: i32,
+    diversity: f64,
 ) -> TableIterator<'static, (name!(place, i32), name!(first_chunk, i32), name!(last_chunk, i32))> {
     let chunks = documents.iter().zip(&ordinals).zip(starts.iter().zip(&ends)).zip(contents.iter());
     let pieces: Vec<Piece<'_>> = chunks
@@ -110,7 +113,14 @@ fn pg_answer_merge(
             content: content.unwrap_or_default(),
         })
         .collect();
+    let order: Vec<usize> = if diversity > 0.0 {
+        let contents: Vec<&str> = pieces.iter().map(|piece| piece.content).collect();
+        diversity::order(&contents, &scores, diversity, check).or_raise()
+    } else {
+        (0..pieces.len()).collect()
+    };
+    let pieces: Vec<Piece<'_>> = order.iter().map(|&i| pieces[i].clone()).collect();
     let passages = merge(&pieces, usize::try_from(k).unwrap_or(0), expand);
-    let row = |passage: Passage| (integer(passage.best + 1), passage.first, passage.last);
+    let row = |passage: Passage| (integer(order[passage.best] + 1), passage.first, passage.last);
     TableIterator::new(passages.into_iter().map(row).collect::<Vec<_>>())
 }

@@ -76,7 +76,11 @@ fn the_prompt_is_what_the_templates_say() -> Result<()> {
         one::<String>(client, &format!("SELECT rag_prompt('{QUESTION}', 'docs'{arguments})"))
     };
     let usual = prompt(&mut client, "")?;
-    ensure!(usual.contains(QUESTION) && FACTS.iter().all(|fact| usual.contains(fact)), "{usual}");
+    ensure!(usual.contains(QUESTION) && usual.contains(FACTS[1]), "{usual}");
+    // What is about something else is left out, unless nothing need be near.
+    ensure!(!usual.contains(FACTS[2]), "{usual}");
+    let all = prompt(&mut client, ", min_similarity => NULL")?;
+    ensure!(FACTS.iter().all(|fact| all.contains(fact)), "{all}");
     // A small budget keeps the best passage whole, and the question.
     let short = prompt(&mut client, ", context_tokens => 40")?;
     ensure!(short.contains(QUESTION) && short.contains(FACTS[1]) && !short.contains(FACTS[0]), "{short}");
@@ -90,5 +94,66 @@ fn the_prompt_is_what_the_templates_say() -> Result<()> {
     ensure!(all.contains("ALL"), "{all}");
     client.batch_execute("INSERT INTO pg_answer_prompts VALUES ('docs', 3, '{% if %}', '')")?;
     expect_code(&error_of(&mut client, "SELECT rag_prompt('sand', 'docs')")?, "22023")?;
+    Ok(())
+}
+
+/// A wrong source is told of before any statement of the extension's own runs.
+#[test]
+fn a_wrong_source_is_a_short_error() -> Result<()> {
+    let (_, mut client) = session("short_error")?;
+    docs(&mut client)?;
+    for call in [
+        "rag_answer('x', 'pg_class')",
+        "rag_chat('c', 'x', 'pg_class')",
+        "rag_answer_stream('x', 'pg_class')",
+    ] {
+        let error = error_of(&mut client, &format!("SELECT {call}"))?;
+        expect_code(&error, "42704")?;
+        let context = error.where_().unwrap_or_default();
+        ensure!(context.lines().count() <= 4 && error.hint().is_some(), "{call}: {context}");
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_are_evaluated() -> Result<()> {
+    let (_, mut client) = session("evaluate_answers")?;
+    docs(&mut client)?;
+    client.batch_execute(
+        "CREATE TABLE asked (question text, expected text[], relevant int);
+         INSERT INTO asked VALUES ('What does quartz sand cost?', '{38}', 2),
+             ('When does the ferry to Sandholm leave?', '{noon}', 1), ('Who won the World Cup in 2018?', NULL, NULL), (NULL, '{x}', 1)",
+    )?;
+    let mut metric = |name: &str, arguments: &str| -> Result<Option<f64>> {
+        let sql = format!(
+            "SELECT value FROM evaluate_answers('asked', 'docs', max_tokens => 32{arguments}) WHERE metric = '{name}'"
+        );
+        one(&mut client, &sql)
+    };
+    for (name, value) in [
+        ("questions", 3.0),
+        ("right_answer", 0.5),
+        ("right_citation", 0.5),
+        ("wrongly_refused", 0.0),
+        ("unanswerable_refused", 1.0),
+    ] {
+        ensure!(metric(name, "")? == Some(value), "{name}");
+    }
+    ensure!(metric("wrongly_refused", ", min_similarity => 0.99, relevant => NULL")? == Some(1.0));
+    ensure!(metric("right_citation", ", min_similarity => 0.99, relevant => NULL")?.is_none());
+    let says = |answer: &str, expected: &str, patterns: bool| {
+        format!("SELECT pg_answer_says('{answer}', '{expected}', {patterns})")
+    };
+    for (sql, holds) in [
+        (says("It costs 38 EUROS (net).", "38 euros (", false), true),
+        (says("It costs 380 euros.", "38", false), false),
+        (says("Version 1038", "38", false), false),
+        (says("a.b", "a_b", false), false),
+        (says("a.b", "a.b", false), true),
+        (says("axb", "a.b", false), false),
+        (says("axb", "^a.B$", true), true),
+    ] {
+        ensure!(one::<bool>(&mut client, &sql)? == holds, "{sql}");
+    }
     Ok(())
 }

@@ -22,10 +22,13 @@ const MORE: &str = r#"
     INSERT INTO "Odd schema"."Odd table" SELECT 1, 'odd', embed('odd')::halfvec;
     CREATE TABLE plain (v vector, h halfvec(2), a vector[]);
     INSERT INTO plain VALUES ('[1,2.5]', '[0.5,-0]', ARRAY['[1]', NULL]::vector[]), (NULL, NULL, NULL);
+    INSERT INTO pg_answer_conversations (conversation, turn, question, asked, answer, refused, citations)
+        VALUES ('tea', 1, 'And how hot?', 'How hot for tea?', '70 degrees [1].', false, '[{"passage": 1}]');
 "#;
 
 /// Everything that must be equal before and after.
-const CONTENT: [&str; 6] = [
+const CONTENT: [&str; 7] = [
+    "SELECT string_agg(c::text, E'\n') FROM pg_answer_conversations AS c",
     "SELECT string_agg(docs::text, E'\n' ORDER BY id) FROM docs",
     "SELECT string_agg(pages::text, E'\n' ORDER BY nr) FROM pages",
     "SELECT string_agg(plain::text, E'\n' ORDER BY plain::text) FROM plain",

@@ -3,6 +3,7 @@
 mod answer;
 mod cancel;
 mod catalog;
+mod chat;
 mod chunks;
 mod crash;
 mod damage;
@@ -10,6 +11,7 @@ mod dump;
 mod extension;
 mod families;
 mod index;
+mod injection;
 mod pgvector;
 mod queue;
 mod retrieve;
@@ -19,6 +21,7 @@ mod source;
 mod source_changes;
 mod standby;
 mod stats;
+mod stream;
 
 use std::sync::OnceLock;
 

@@ -7,7 +7,7 @@ use pg_answer_tests::fixtures;
 use postgres::Client;
 use serde::Deserialize;
 
-use crate::{error_of, expect_code, one, session};
+use crate::{QUESTION, docs, error_of, expect_code, one, session};
 
 #[derive(Deserialize)]
 struct Text {
@@ -184,6 +184,8 @@ fn filters_and_several_sources() -> Result<()> {
         ("'notes', mode => 'best'", "22023"),
         ("'notes', 0", "22023"),
         ("'notes', expand => -1", "22023"),
+        ("'notes', diversity => 1.5", "22023"),
+        ("'notes', diversity => NULL", "22023"),
         ("'nosuch'", "42P01"),
         ("'{notes,pg_class}'", "42704"),
     ] {
@@ -255,5 +257,23 @@ fn the_language_is_that_of_the_text() -> Result<()> {
     )?;
     ensure!(one::<String>(&mut client, CONFIG)? == "simple");
     ensure!(one::<i64>(&mut client, "SELECT count(*) FROM rag_retrieve('Katze', 't', 1, 'text')")? == 0);
+    Ok(())
+}
+
+#[test]
+fn diversity_puts_what_differs_first() -> Result<()> {
+    let (_, mut client) = session("diversity")?;
+    docs(&mut client)?;
+    client.batch_execute(
+        "INSERT INTO docs (body) SELECT 'Quartz sand of the Ottel quarry costs 38 euros per tonne, says price list ' || i FROM generate_series(1, 5) AS i",
+    )?;
+    let mut about_sand = |diversity: &str| -> Result<i64> {
+        let sql = format!(
+            "SELECT count(*) FILTER (WHERE content LIKE 'Quartz%') FROM rag_retrieve('{QUESTION}', 'docs', 3, diversity => {diversity})"
+        );
+        one(&mut client, &sql)
+    };
+    ensure!(about_sand("0")? == 3);
+    ensure!(about_sand("0.7")? == 1);
     Ok(())
 }

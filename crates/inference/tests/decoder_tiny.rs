@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use pg_answer_inference::decoder::gguf::Gguf;
 use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt, Sampling, StopReason};
-use pg_answer_inference::{Error, Pool, Result};
+use pg_answer_inference::language::Continuation;
+use pg_answer_inference::{Error, LanguageModel, Pool, Result};
 use pg_answer_models::{Card, File, InstalledModel, Kind};
 use serde::Deserialize;
 
@@ -433,4 +434,49 @@ fn a_prepared_file_answers_as_the_model_does() {
         std::fs::write(&path, &whole[..length]).unwrap();
         assert!(Decoder::load(&model, &pool, &mut || Ok(())).is_err(), "{length}");
     }
+}
+
+#[test]
+fn steps_write_what_one_call_writes() {
+    let Reference { files, .. } = reference();
+    let pool = Pool::new(1).unwrap();
+    let mut model = LanguageModel::Decoder(Box::new(load(&files.q8_0.file, &pool)));
+    for case in &files.f32.cases {
+        let mut generate = |ids: &[u32]| {
+            model.generate(&prompt(ids), &options(16), &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
+        };
+        let whole = generate(&case.input_ids);
+        for tokens in [1, 3, 100] {
+            let mut continuation = Continuation::new(prompt(&case.input_ids), options(16));
+            while !continuation.has_ended() {
+                continuation.step(&mut model, tokens, &pool, &mut || Ok(())).unwrap();
+                // Another call in between takes its place in the cache.
+                model
+                    .generate(&prompt(&[1, 2]), &options(2), &pool, &mut || Ok(()), &mut |_| Ok(()))
+                    .unwrap();
+            }
+            let ended = usize::from(whole.stop == StopReason::EndOfText);
+            assert_eq!(continuation.answer_tokens(), whole.ids.len() - ended, "{}", case.text);
+            assert!(
+                whole.text.starts_with(continuation.text()),
+                "{:?} {:?}",
+                whole.text,
+                continuation.text()
+            );
+            assert!(whole.text[continuation.text().len()..].chars().all(|c| c == '\u{FFFD}'));
+        }
+    }
+}
+
+#[test]
+fn a_step_that_was_stopped_may_be_taken_again() {
+    let pool = Pool::new(1).unwrap();
+    let mut model = LanguageModel::Decoder(Box::new(load(&reference().files.q8_0.file, &pool)));
+    let ids = &reference().files.f32.cases[0].input_ids;
+    let mut continuation = Continuation::new(prompt(ids), options(8));
+    let mut stop = || -> Result<()> { Err(Error::InvalidInput("stop".to_owned())) };
+    continuation.step(&mut model, 4, &pool, &mut stop).unwrap_err();
+    assert_eq!(continuation.answer_tokens(), 0);
+    continuation.step(&mut model, 4, &pool, &mut || Ok(())).unwrap();
+    assert_eq!(continuation.answer_tokens(), 4);
 }

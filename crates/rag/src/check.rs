@@ -60,79 +60,118 @@ pub struct Citation {
     pub support: f64,
 }
 
+/// What the sentences of an answer are looked up in.
+pub struct Evidence {
+    /// The words of each passage.
+    held: Vec<HashSet<String>>,
+    /// The words of the question.
+    asked: HashSet<String>,
+}
+
+/// A sentence after the check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sentence {
+    /// The sentence with the number of its passage; none if it is left out.
+    pub text: Option<String>,
+    /// What supports it.
+    pub citation: Option<Citation>,
+}
+
+impl Evidence {
+    /// The words of `query` and `passages`.
+    pub fn new(query: &str, passages: &[Passage]) -> Self {
+        let held = |p: &Passage| &words(&p.content) | &words(p.title.as_deref().unwrap_or_default());
+        Self { held: passages.iter().map(held).collect(), asked: words(query) }
+    }
+
+    /// What becomes of `sentence`, given the passages of [`Evidence::new`]; none if it says nothing.
+    pub fn look_up(
+        &self,
+        sentence: &str,
+        passages: &[Passage],
+        unsupported: Unsupported,
+    ) -> Option<Sentence> {
+        let plain = without_citations(sentence);
+        let said = words(&plain);
+        if said.is_empty() {
+            return None;
+        }
+        let citation = self.supporter(&said, passages, &cited(sentence));
+        let text = match (&citation, unsupported) {
+            (Some(citation), _) => Some(append(&plain, &(citation.passage + 1).to_string())),
+            (None, Unsupported::Drop) => None,
+            (None, Unsupported::Mark) => Some(append(&plain, "?")),
+            (None, Unsupported::Keep) => Some(plain.trim().to_owned()),
+        };
+        Some(Sentence { text, citation })
+    }
+
+    /// The passage that supports a sentence best, the first of equals; none if none does enough.
+    fn supporter(&self, said: &HashSet<String>, passages: &[Passage], cited: &[usize]) -> Option<Citation> {
+        // What the question says already is no evidence.
+        let new = said - &self.asked;
+        if new.is_empty() {
+            return repeated(said, passages);
+        }
+        // Rarer words weigh more, as in BM25. Most of those that no passage has are the glue of a sentence and weigh least;
+        // numbers and names among them are looked at below.
+        let weight = |word: &String| {
+            let found = self.held.iter().filter(|p| p.contains(word)).count();
+            let held = if found == 0 { self.held.len() } else { found };
+            (1.0 + self.held.len() as f64 / held as f64).ln()
+        };
+        let total: f64 = new.iter().map(weight).sum();
+        let mut best: Option<(usize, f64, f64)> = None;
+        for (i, passage) in self.held.iter().enumerate() {
+            if new.iter().any(|word| is_exact(word) && !passage.contains(word)) {
+                continue;
+            }
+            let support = new.intersection(passage).map(weight).sum::<f64>() / total;
+            let merit = support + if cited.contains(&(i + 1)) { OWN_CITATION } else { 0.0 };
+            if support >= ENOUGH && best.is_none_or(|(_, _, most)| merit > most) {
+                best = Some((i, support, merit));
+            }
+        }
+        let (passage, support, _) = best?;
+        Some(Citation { passage, quote: quote(&passages[passage].content, said, &self.asked), support })
+    }
+}
+
 /// `answer` to `query` with a citation of the passage that supports it after each sentence, whatever the model cited.
 ///
 /// A sentence is supported by a passage that has half of the words that it adds to the question, rarer ones counting more, and
-/// all of its numbers and names that the question does not have. A refusal has no support.
+/// all of its numbers and names that the question does not have. One that adds nothing must stand in a passage as a whole. A
+/// refusal has no support.
 pub fn check(answer: &str, query: &str, passages: &[Passage], unsupported: Unsupported) -> Checked {
     let mut checked = Checked { text: String::new(), citations: Vec::new(), support: 0.0 };
     if answer.contains(REFUSAL) {
         return checked;
     }
-    let held: Vec<HashSet<String>> = passages
-        .iter()
-        .map(|p| &words(&p.content) | &words(p.title.as_deref().unwrap_or_default()))
-        .collect();
-    let asked = words(query);
+    let evidence = Evidence::new(query, passages);
     let mut sentences = 0;
     for sentence in answer.split_sentence_bounds() {
-        let plain = without_citations(sentence);
-        let said = words(&plain);
-        if said.is_empty() {
-            continue;
-        }
+        let Some(found) = evidence.look_up(sentence, passages, unsupported) else { continue };
         sentences += 1;
-        let found = supporter(&said, &asked, &held, &cited(sentence));
-        let text = match found {
-            Some((passage, support)) => {
-                checked.support += support;
-                let quote = quote(&passages[passage].content, &said, &asked);
-                checked.citations.push(Citation { passage, quote, support });
-                append(&plain, &(passage + 1).to_string())
+        if let Some(text) = found.text {
+            if !checked.text.is_empty() {
+                checked.text.push(if sentence.starts_with('\n') { '\n' } else { ' ' });
             }
-            None if unsupported == Unsupported::Drop => continue,
-            None if unsupported == Unsupported::Mark => append(&plain, "?"),
-            None => plain.trim().to_owned(),
-        };
-        if !checked.text.is_empty() {
-            checked.text.push(if sentence.starts_with('\n') { '\n' } else { ' ' });
+            checked.text.push_str(&text);
         }
-        checked.text.push_str(&text);
+        checked.support += found.citation.as_ref().map_or(0.0, |c| c.support);
+        checked.citations.extend(found.citation);
     }
     checked.support /= f64::from(sentences.max(1));
     checked
 }
 
-/// Index of the passage that supports a sentence best, the first of equals, and how well; none if none does enough.
-fn supporter(
-    said: &HashSet<String>,
-    asked: &HashSet<String>,
-    passages: &[HashSet<String>],
-    cited: &[usize],
-) -> Option<(usize, f64)> {
-    // What the question says already is no evidence.
-    let new = said - asked;
-    let claim = if new.is_empty() { said } else { &new };
-    // Rarer words weigh more, as in BM25. Most of those that no passage has are the glue of a sentence and weigh least; numbers
-    // and names among them are looked at below.
-    let weight = |word: &String| {
-        let found = passages.iter().filter(|p| p.contains(word)).count();
-        let held = if found == 0 { passages.len() } else { found };
-        (1.0 + passages.len() as f64 / held as f64).ln()
-    };
-    let total: f64 = claim.iter().map(weight).sum();
-    let mut best: Option<(usize, f64, f64)> = None;
-    for (i, passage) in passages.iter().enumerate() {
-        if claim.iter().any(|word| is_exact(word) && !passage.contains(word)) {
-            continue;
-        }
-        let support = claim.intersection(passage).map(weight).sum::<f64>() / total;
-        let merit = support + if cited.contains(&(i + 1)) { OWN_CITATION } else { 0.0 };
-        if support >= ENOUGH && best.is_none_or(|(_, _, most)| merit > most) {
-            best = Some((i, support, merit));
-        }
-    }
-    best.map(|(i, support, _)| (i, support))
+/// The first sentence of a passage that has all the words `said`: who only repeats the question may confirm it.
+fn repeated(said: &HashSet<String>, passages: &[Passage]) -> Option<Citation> {
+    passages.iter().enumerate().find_map(|(passage, p)| {
+        let mut sentences = p.content.split_sentence_bound_indices();
+        let (start, sentence) = sentences.find(|(_, s)| said.is_subset(&words(s)))?;
+        Some(Citation { passage, quote: trimmed(start, sentence), support: 1.0 })
+    })
 }
 
 /// Numbers and identifiers are right or wrong; words have inflections and synonyms.
@@ -147,18 +186,22 @@ fn quote(content: &str, said: &HashSet<String>, asked: &HashSet<String>) -> Rang
         let words = words(sentence);
         let shared = words.intersection(said);
         let merit = (shared.clone().filter(|word| !asked.contains(*word)).count(), shared.count());
-        let text = sentence.trim();
         if merit > best.0 {
-            let start = start + (sentence.len() - sentence.trim_start().len());
-            best = (merit, start..start + text.len());
+            best = (merit, trimmed(start, sentence));
         }
     }
     best.1
 }
 
+/// The bytes of `sentence`, which begins at `start`, without the blanks around it.
+fn trimmed(start: usize, sentence: &str) -> Range<usize> {
+    let start = start + (sentence.len() - sentence.trim_start().len());
+    start..start + sentence.trim().len()
+}
+
 /// The words of `text` in lower case; each Chinese character is one. Of a word of letters the beginning counts, so that
 /// its inflections are the same; identifiers and numbers count whole.
-fn words(text: &str) -> HashSet<String> {
+pub(crate) fn words(text: &str) -> HashSet<String> {
     let beginning = |word: &str| {
         let word = word.to_lowercase();
         if word.chars().all(char::is_alphabetic) { word.chars().take(5).collect() } else { word }
@@ -240,5 +283,13 @@ mod tests {
     fn the_question_s_words_are_no_evidence() {
         // All but "7" stands in the question and in passage 2.
         assert_eq!(text("The default is 7.", "What is the default?"), "");
+        assert_eq!(
+            text("The default number of connections is [2].", "What is the default number of connections?"),
+            ""
+        );
+        assert_eq!(
+            text("The default is 100 connections.", "Is the default 100 connections?"),
+            "The default is 100 connections [2]."
+        );
     }
 }

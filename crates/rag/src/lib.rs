@@ -1,18 +1,23 @@
 //! From a question to an answer one can trust: which passages hold its words ([`bm25`]), what words and meaning say
-//! together ([`fusion`]), which passages are one ([`merge`]) and fit ([`budget`]), what the model is asked ([`prompt`]), and what
-//! of its answer they hold ([`check`], [`citation`]).
+//! together ([`fusion`]), which passages are one ([`merge`]), differ ([`diversity`]) and fit ([`budget`]), what the model is asked ([`prompt`]), and what
+//! of its answer they hold ([`check`], [`citation`]), all at once or as it is written
+//! ([`stream`]). In a conversation, what a question means by itself comes first ([`history`]).
 
 pub mod bm25;
 pub mod budget;
 pub mod check;
 pub mod citation;
+pub mod diversity;
 pub mod fusion;
+pub mod history;
 pub mod merge;
 pub mod prompt;
+pub mod stream;
 
 pub use budget::pack;
 pub use check::{Checked, Unsupported, check};
 pub use prompt::{Message, Prompts};
+pub use stream::Sentences;
 
 /// What `rag_answer` says when nothing retrieved can hold the answer, and what the model is asked to say.
 pub const REFUSAL: &str = "I cannot answer this from the available sources.";

@@ -200,6 +200,16 @@ impl Decoder {
         Ok(self.tokenizer.encode(text, false)?.len())
     }
 
+    /// The text of `ids` in whole characters: one that is not finished is left out.
+    pub fn text(&self, ids: &[u32]) -> String {
+        let (mut stream, mut bytes) = (Stream::new(&[]), Vec::new());
+        for &id in ids {
+            self.tokenizer.decode(id, &mut bytes);
+        }
+        stream.push(&bytes);
+        stream.into_text()
+    }
+
     /// Ids of `text`; `special` turns texts of control tokens into these tokens. Not for text of users.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
 //! Models that write: decoders with kernels of their own ([`Decoder`]), and those of all other families ([`Writer`]).
 
 mod beam;
+mod continuation;
 mod rewriter;
 mod tokens;
 mod vocabulary;
 mod writer;
 
+pub use continuation::Continuation;
 pub use rewriter::{RewriteOptions, Rewriter, Rewritten};
 pub use tokens::Tokens;
 pub use writer::Writer;
@@ -66,6 +68,17 @@ impl LanguageModel {
         match self {
             Self::Decoder(decoder) => decoder.count_tokens(text),
             Self::Writer(writer) => writer.count_tokens(text),
+        }
+    }
+
+    /// The text of tokens that the model wrote, in whole characters: one that is not finished is left out.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the tokenizer's library fails.
+    pub fn text(&self, ids: &[u32]) -> Result<String> {
+        match self {
+            Self::Decoder(decoder) => Ok(decoder.text(ids)),
+            Self::Writer(writer) => writer.text(ids),
         }
     }
 

@@ -67,6 +67,19 @@ impl Writer {
         Ok(self.tokens.encode(text)?.len())
     }
 
+    /// As [`LanguageModel::text`](super::LanguageModel::text).
+    ///
+    /// # Errors
+    /// There, too.
+    pub fn text(&self, ids: &[u32]) -> Result<String> {
+        let (mut text, mut piece) = (String::new(), String::new());
+        for end in 1..=ids.len() {
+            self.tokens.write(&ids[..end], &mut piece, false)?;
+            text.push_str(&piece);
+        }
+        Ok(text)
+    }
+
     /// Whether the model has a chat template.
     pub fn can_chat(&self) -> bool {
         self.template.is_there()
