@@ -144,6 +144,31 @@ fn answers_of_the_larger_model_equal_those_of_llama_cpp() {
 }
 
 #[test]
+fn neither_drafts_nor_what_was_read_before_change_an_answer() {
+    let pool = Pool::new(0).unwrap();
+    let mut decoder = load("qwen2.5-coder-0.5b-instruct", &pool);
+    let content =
+        "Repeat word for word: the cat sat on the mat, the dog lay by the door, the cow stood in the barn.";
+    let message = Message { role: "user".to_owned(), content: content.to_owned() };
+    let prompt = decoder.render_chat(&[message]).unwrap();
+    let mut run = |read_before: usize, draft: bool| {
+        decoder.forget();
+        if read_before > 0 {
+            decoder.prefill(&prompt.ids[..read_before], &pool, &mut || Ok(())).unwrap();
+        }
+        let options = GenerateOptions { draft, ..options() };
+        decoder.generate(&prompt, &options, &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
+    };
+    let plain = run(0, false);
+    for read_before in [0, 1, 13, prompt.ids.len() - 1] {
+        let drafted = run(read_before, true);
+        assert_eq!(drafted.reused_tokens, read_before);
+        assert!(drafted.passes < plain.passes, "{} of {}", drafted.passes, plain.passes);
+        assert_eq!((drafted.ids, drafted.logprobs), (plain.ids.clone(), plain.logprobs.clone()));
+    }
+}
+
+#[test]
 fn token_ids_equal_those_of_llama_cpp() {
     let decoder = load("qwen2.5-coder-0.5b-instruct", &Pool::new(0).unwrap());
     let all = lines::<Tokens>("qwen2.5_tokens.jsonl");

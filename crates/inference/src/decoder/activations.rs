@@ -31,6 +31,8 @@ pub struct Activations {
     pub sums16: Vec<i32>,
     /// Sums of the codes of each 32 values.
     pub sums32: Vec<i32>,
+    /// Whether they may be multiplied with rounded weights, where that is faster: those of a prompt.
+    pub rounded: bool,
 }
 
 /// The same columns of some rows, to be written.

@@ -2,7 +2,7 @@
 
 use super::cache::Cache;
 use super::oracle::Oracle;
-use super::qwen2::{CHUNK, Qwen2, Scratch};
+use super::qwen2::{CHUNK, Purpose, Qwen2, Scratch};
 use crate::{Check, Error, Pool, Result};
 
 /// Tokens that have been read, and what the model keeps of them.
@@ -60,11 +60,11 @@ impl Context {
         // The last token is read in any case: its logits are not kept.
         let same = self.ids.iter().zip(&ids[..before_last]).take_while(|(a, b)| a == b).count();
         self.truncate(same);
-        self.extend(model, &ids[same..], 1, pool, check)?;
+        self.forward(model, &ids[same..], 1, Purpose::Read, pool, check)?;
         Ok((&self.scratch.logits, same))
     }
 
-    /// Reads `ids` after what was read before; gives the logits after each of the last `outputs` of them, which are
+    /// Adds `ids` that were just written, or may be, to what was read before; gives the logits after each of the last `outputs` of them, which are
     /// few enough to be read at once. When it fails, what was read whole remains.
     ///
     /// # Errors
@@ -77,16 +77,29 @@ impl Context {
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<&[f32]> {
+        self.forward(model, ids, outputs, Purpose::Write, pool, check)?;
+        Ok(&self.scratch.logits)
+    }
+
+    fn forward(
+        &mut self,
+        model: &Qwen2,
+        ids: &[u32],
+        outputs: usize,
+        purpose: Purpose,
+        pool: &Pool,
+        check: Check<'_>,
+    ) -> Result<()> {
         let last = ids.len().saturating_sub(1) / CHUNK;
         for (i, chunk) in ids.chunks(CHUNK).enumerate() {
             let outputs = if i == last { outputs.min(chunk.len()) } else { 0 };
             let (position, Self { cache, scratch, oracle, .. }) = (self.ids.len(), &mut *self);
             match oracle {
                 Some(oracle) => oracle.forward(chunk, position, outputs, &mut scratch.logits, pool, check)?,
-                None => model.forward((cache, scratch), chunk, position, outputs, pool, check)?,
+                None => model.forward((cache, scratch), (chunk, purpose), position, outputs, pool, check)?,
             }
             self.ids.extend_from_slice(chunk);
         }
-        Ok(&self.scratch.logits)
+        Ok(())
     }
 }

@@ -56,7 +56,7 @@ pub struct Buffers {
     /// `[key head][token][query head of the group][element]`.
     attention: Vec<f32>,
     /// Within the feed-forward part.
-    inner: Activations,
+    pub inner: Activations,
 }
 
 impl Layer {

@@ -18,6 +18,17 @@ use crate::{Check, Error, Pool, Result};
 
 /// Tokens that go through the layers together.
 pub const CHUNK: usize = 256;
+
+/// What tokens go through the layers for. It decides on the kernels, so that a token's results depend on it alone and
+/// not on how many go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Many tokens of a prompt are to be read fast.
+    Read,
+    /// A token or a draft of a few to be written, at the speed of memory.
+    Write,
+}
+
 enum Embedding {
     /// Rows as they stand in the file.
     Rows { kind: TensorType, bytes: View<u8> },
@@ -105,7 +116,7 @@ impl Qwen2 {
     pub fn forward(
         &self,
         (cache, scratch): (&mut Cache, &mut Scratch),
-        ids: &[u32],
+        (ids, purpose): (&[u32], Purpose),
         position: usize,
         outputs: usize,
         pool: &Pool,
@@ -115,6 +126,8 @@ impl Qwen2 {
         self.embed(ids, &mut scratch.x)?;
         self.rotate(position, ids.len(), &mut scratch.rotation);
         let Scratch { x, activations, buffers, rotation, .. } = scratch;
+        activations.rounded = purpose == Purpose::Read;
+        buffers.inner.rounded = activations.rounded;
         let step = Step { shape: &self.shape, isa: self.isa, pool, position, rotation };
         for (layer, heads) in self.layers.iter().zip(cache.layers()) {
             check()?;
@@ -133,6 +146,7 @@ impl Qwen2 {
         let Scratch { x, activations, logits, .. } = scratch;
         let (isa, width) = (self.isa, self.shape.width);
         let x = &x[x.len() - count * width..];
+        activations.rounded = false;
         activations.fill(isa, pool, (count, width), form(&[&self.output]), &mut [], |token, _, row| {
             rms_norm(isa, &x[token * width..][..width], &self.output_norm, self.shape.epsilon, row);
         })?;

@@ -4,6 +4,8 @@
 //! or 32 weights has its integer sums, which become floats with the group's scales. The order of additions for one row
 //! and one token depends neither on how many rows and tokens go together nor on the number of threads.
 
+use std::ops::Range;
+
 use crate::decoder::activations::Activations;
 use crate::decoder::isa::{Isa, Kind};
 use crate::decoder::lanes::{LANES, Lanes};
@@ -19,6 +21,8 @@ mod avx512;
 mod avx512_few;
 #[cfg(target_arch = "x86_64")]
 mod avx512_load;
+#[cfg(target_arch = "x86_64")]
+mod avx512_rounded;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -112,8 +116,19 @@ pub struct Multiplier<'a> {
     isa: Isa,
     layout: Layout,
     x: &'a Activations,
-    sums: Sums,
-    expanded: [Expanded; 2],
+    way: Way,
+}
+
+/// How it is done.
+enum Way {
+    /// Weights go straight through registers.
+    #[cfg(target_arch = "x86_64")]
+    Few(Sums),
+    /// Some blocks of two panels are expanded for all tokens.
+    Many(Sums, [Expanded; 2]),
+    /// The same, rounded to 8 bits.
+    #[cfg(target_arch = "x86_64")]
+    Rounded(avx512_rounded::Rounded),
 }
 
 impl<'a> Multiplier<'a> {
@@ -124,9 +139,7 @@ impl<'a> Multiplier<'a> {
     pub fn new(isa: Isa, layout: Layout, x: &'a Activations) -> Self {
         assert_eq!(x.width, layout.width);
         assert_eq!(x.codes.len(), x.tokens * x.width);
-        let blocks = if is_few(isa, x) { 0 } else { BLOCKS.min(layout.width / BLOCK) };
-        let expanded = [(); 2].map(|()| Expanded::new(layout.format, blocks));
-        Self { isa, layout, x, sums: Sums::new(layout.format, x), expanded }
+        Self { isa, layout, x, way: Way::of(isa, layout, x) }
     }
 
     /// `out[panel][token][row] = Σ_k weight[row][k] · x[token][k]` for the rows of `lines`, some whole panels.
@@ -134,49 +147,89 @@ impl<'a> Multiplier<'a> {
     /// # Panics
     /// When `out` has another length.
     pub fn run(&mut self, lines: &[Line], out: &mut [f32]) {
-        let Self { isa, layout, x, .. } = *self;
-        let panel_lines = layout.panel_lines();
-        assert_eq!(out.len(), lines.len() / panel_lines * x.tokens * LANES);
-        #[cfg(target_arch = "x86_64")]
-        if is_few(isa, x) {
-            avx512_few::run(layout, lines, x, &self.sums, out);
-            return;
-        }
-        let blocks = layout.width / BLOCK;
-        for (lines, out) in lines.chunks(2 * panel_lines).zip(out.chunks_mut(2 * x.tokens * LANES)) {
-            for first_block in (0..blocks).step_by(BLOCKS) {
-                self.run_blocks(lines, first_block, BLOCKS.min(blocks - first_block), out);
-            }
+        let Self { isa, layout, x, ref mut way } = *self;
+        assert_eq!(out.len(), lines.len() / layout.panel_lines() * x.tokens * LANES);
+        match way {
+            #[cfg(target_arch = "x86_64")]
+            Way::Few(sums) => avx512_few::run(layout, lines, x, sums, out),
+            Way::Many(sums, expanded) => in_chunks(layout, lines, x.tokens, out, |lines, range, out| {
+                run_expanded(isa, layout, lines, range, (x, &*sums), expanded, out);
+            }),
+            #[cfg(target_arch = "x86_64")]
+            Way::Rounded(rounded) => in_chunks(layout, lines, x.tokens, out, |lines, range, out| {
+                rounded.run(layout, lines, range, x, out);
+            }),
         }
     }
+}
 
-    /// Adds the products of some blocks of one or two panels.
-    fn run_blocks(&mut self, lines: &[Line], first_block: usize, blocks: usize, out: &mut [f32]) {
-        let Self { isa, layout, x, sums, expanded } = self;
-        let (x, format, panel_lines) = (*x, layout.format, layout.panel_lines());
-        for (lines, expanded) in lines.chunks_exact(panel_lines).zip(&mut *expanded) {
-            expand_panel(*isa, *layout, lines, first_block, expanded);
+/// Calls `f` with one or two panels at a time, at most [`BLOCKS`] blocks of their rows, and the panels' results.
+fn in_chunks(
+    layout: Layout,
+    lines: &[Line],
+    tokens: usize,
+    out: &mut [f32],
+    mut f: impl FnMut(&[Line], Range<usize>, &mut [f32]),
+) {
+    let blocks = layout.width / BLOCK;
+    for (lines, out) in lines.chunks(2 * layout.panel_lines()).zip(out.chunks_mut(2 * tokens * LANES)) {
+        for first in (0..blocks).step_by(BLOCKS) {
+            f(lines, first..blocks.min(first + BLOCKS), out);
         }
-        let groups = blocks * BLOCK / format.group;
-        let minimums = if format.has_minimum { groups } else { 0 };
-        let panels = expanded.each_ref().map(|one| Panel {
-            lines: &one.lines[..blocks * QUADS],
-            scales: &one.scales[..groups],
-            minimums: &one.minimums[..minimums],
-        });
-        let panels = &panels[..lines.len() / panel_lines];
-        let mut tile = Tile { format, panels, first_block, blocks, x, first_token: 0, sums };
-        while tile.first_token < x.tokens {
-            tile.first_token += match isa.kind() {
-                Kind::Baseline => scalar::run(&tile, out),
-                #[cfg(target_arch = "x86_64")]
-                Kind::Avx2 => avx2::run(&tile, out),
-                #[cfg(target_arch = "x86_64")]
-                Kind::Avx512 => avx512::run(&tile, out),
-                #[cfg(target_arch = "aarch64")]
-                Kind::NeonDot => neon::run(&tile, out),
-            };
+    }
+}
+
+impl Way {
+    fn of(isa: Isa, layout: Layout, x: &Activations) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if isa.kind() == Kind::Avx512 {
+            if x.rounded && avx512_rounded::has(layout.format) {
+                return Self::Rounded(avx512_rounded::Rounded::new(x));
+            }
+            if x.tokens <= avx512_few::MOST {
+                return Self::Few(Sums::new(layout.format, x));
+            }
         }
+        let _ = isa;
+        let blocks = BLOCKS.min(layout.width / BLOCK);
+        Self::Many(Sums::new(layout.format, x), [(); 2].map(|()| Expanded::new(layout.format, blocks)))
+    }
+}
+
+/// Adds the products of some blocks of one or two panels.
+fn run_expanded(
+    isa: Isa,
+    layout: Layout,
+    lines: &[Line],
+    range: Range<usize>,
+    (x, sums): (&Activations, &Sums),
+    expanded: &mut [Expanded; 2],
+    out: &mut [f32],
+) {
+    let (format, panel_lines) = (layout.format, layout.panel_lines());
+    let (first_block, blocks) = (range.start, range.len());
+    for (lines, expanded) in lines.chunks_exact(panel_lines).zip(&mut *expanded) {
+        expand_panel(isa, layout, lines, first_block, expanded);
+    }
+    let groups = blocks * BLOCK / format.group;
+    let minimums = if format.has_minimum { groups } else { 0 };
+    let panels = expanded.each_ref().map(|one| Panel {
+        lines: &one.lines[..blocks * QUADS],
+        scales: &one.scales[..groups],
+        minimums: &one.minimums[..minimums],
+    });
+    let panels = &panels[..lines.len() / panel_lines];
+    let mut tile = Tile { format, panels, first_block, blocks, x, first_token: 0, sums };
+    while tile.first_token < x.tokens {
+        tile.first_token += match isa.kind() {
+            Kind::Baseline => scalar::run(&tile, out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => avx2::run(&tile, out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => avx512::run(&tile, out),
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => neon::run(&tile, out),
+        };
     }
 }
 
@@ -188,18 +241,6 @@ fn expand_panel(isa: Isa, layout: Layout, panel: &[Line], first: usize, out: &mu
         return;
     }
     expand(isa, layout, panel, first, out);
-}
-
-/// Whether weights go straight through registers instead of being expanded for all tokens.
-fn is_few(isa: Isa, x: &Activations) -> bool {
-    match isa.kind() {
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => x.tokens <= avx512_few::MOST,
-        _ => {
-            let _ = x;
-            false
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::decoder::lanes::{LANES, Lanes};
 /// How far ahead memory is asked for, in lines: into the second cache, whose requests do not hold up those of the first.
 const AHEAD: usize = 256;
 /// `a | b & c` as the table of a ternary operation.
-const OR_AND: i32 = 0xF8;
+pub const OR_AND: i32 = 0xF8;
 
 /// Asks for `count` lines that are read some time after those at `lines`.
 #[inline]
