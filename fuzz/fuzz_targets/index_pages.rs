@@ -10,7 +10,9 @@ use pg_answer_ann::insert::{NewRow, insert};
 use pg_answer_ann::memory::MemoryStore;
 use pg_answer_ann::meta::Meta;
 use pg_answer_ann::search::{Effort, Search};
-use pg_answer_ann::store::{Block, PageStore};
+use pg_answer_ann::split::upkeep;
+use pg_answer_ann::store::PageStore;
+use pg_answer_ann::sweep::sweep;
 use pg_answer_ann::vacuum::remove;
 use pg_answer_ann::{Filter, Metric, Result};
 
@@ -31,7 +33,7 @@ static PAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut builder = Builder::new(&store, trained, 1, 1).expect("a builder");
     (0..ROWS).for_each(|id| builder.add(id as u64, &row(id), &[id as i64 % 7]).expect("a row"));
     builder.finish().expect("an index");
-    (0..store.len()).map(|block| store.read(block as Block, |page| Ok(page.to_vec())).expect("a page")).collect()
+    (0..store.len()).map(|block| store.read(block, |page| Ok(page.to_vec())).expect("a page")).collect()
 });
 
 fn try_index(store: &MemoryStore) -> Result<()> {
@@ -44,6 +46,8 @@ fn try_index(store: &MemoryStore) -> Result<()> {
         insert(store, &meta, &space, NewRow { id: 5, vector: &row(7), keys: &[5] })?;
     }
     remove(store, &meta, &space, |row| row % 3 == 0)?;
+    sweep(store, &space)?;
+    upkeep(store, &space, Some(20), 1 << 20)?;
     check(store, &meta, &space).map(|_| ())
 }
 
@@ -53,7 +57,7 @@ fuzz_target!(|changes: Vec<(u8, u16, u8)>| {
         store.append(page).expect("room");
     }
     for (block, at, value) in changes {
-        let block = Block::from(block) % PAGES.len() as Block;
+        let block = u32::from(block) % PAGES.len() as u32;
         store.damage(block, |page| page[usize::from(at) % page.len()] = value);
     }
     let _ = try_index(&store);

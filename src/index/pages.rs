@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use pg_answer_ann::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
+use pg_answer_ann::sweep::is_free;
 use pg_answer_ann::{Error, Result};
 use pgrx::pg_sys::{self, Buffer, ForkNumber, Oid, Page, Relation};
 
@@ -68,12 +69,6 @@ impl Pages {
         Self { vacuum: true, ..unsafe { Self::new(index) } }
     }
 
-    /// Number of pages.
-    pub fn len(&self) -> Block {
-        // SAFETY: `new` vouches for the relation.
-        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.index, self.fork) }
-    }
-
     /// Writes all pages to the WAL: a build does not log them one by one.
     pub fn log_all(&self) {
         // SAFETY: as above; nobody else sees the index yet.
@@ -127,6 +122,39 @@ impl Pages {
     fn hint(&self, block: Block) -> Option<Buffer> {
         // Buffers of temporary tables have negative numbers.
         self.recent.borrow().get(block as usize).copied().filter(|buffer| *buffer > 0)
+    }
+
+    /// A page that is free, locked for writing. The map of free space is not logged, and may name others after a crash.
+    fn take_free(&self) -> Option<Buffer> {
+        // SAFETY: `new` vouches for the relation; the buffer is pinned, and locked while it is looked at. Its lock is not
+        // waited for, since others are held.
+        unsafe {
+            loop {
+                let block = pg_sys::GetFreeIndexPage(self.index);
+                if block == NO_BLOCK {
+                    return None;
+                }
+                let buffer = self.recent(block).unwrap_or_else(|| self.read_buffer(block));
+                if pg_sys::ConditionalLockBuffer(buffer) {
+                    if is_free(payload(pg_sys::BufferGetPage(buffer))) {
+                        return Some(buffer);
+                    }
+                    pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+                }
+                pg_sys::ReleaseBuffer(buffer);
+            }
+        }
+    }
+
+    /// A new page, locked for writing.
+    fn extend(&self) -> Buffer {
+        // SAFETY: the relation is open; the lock is what extending an index needs.
+        unsafe {
+            pg_sys::LockRelationForExtension(self.index, pg_sys::ExclusiveLock as i32);
+            let buffer = self.locked(NO_BLOCK, pg_sys::BUFFER_LOCK_EXCLUSIVE);
+            pg_sys::UnlockRelationForExtension(self.index, pg_sys::ExclusiveLock as i32);
+            buffer
+        }
     }
 
     fn existing(&self, block: Block, mode: u32) -> Result<Buffer> {
@@ -192,7 +220,20 @@ impl PageStore for Pages {
         BufferChange { pages: self.clone(), xlog: std::ptr::null_mut(), locked: Vec::new() }
     }
 
+    fn len(&self) -> Block {
+        // SAFETY: `new` vouches for the relation.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.index, self.fork) }
+    }
+
     fn append(&self, bytes: &[u8]) -> Result<Block> {
+        if self.vacuum {
+            // Others extend the index meanwhile, and there is no end of a build that writes all pages to the WAL.
+            let mut change = self.change();
+            let (place, block) = change.add()?;
+            change.page_mut(place).copy_from_slice(bytes);
+            change.commit()?;
+            return Ok(block);
+        }
         let buffer = self.locked(NO_BLOCK, pg_sys::BUFFER_LOCK_EXCLUSIVE);
         // SAFETY: the buffer is new, pinned and locked; `bytes` has the length that a page has room for.
         unsafe {
@@ -204,6 +245,25 @@ impl PageStore for Pages {
             let block = pg_sys::BufferGetBlockNumber(buffer);
             pg_sys::UnlockReleaseBuffer(buffer);
             Ok(block)
+        }
+    }
+
+    fn free(&self, block: Block) {
+        // SAFETY: `new` vouches for the relation.
+        unsafe { pg_sys::RecordFreeIndexPage(self.index, block) }
+    }
+
+    /// The next transaction's number: who begins to read now has a snapshot that keeps it from being over.
+    fn now(&self) -> u64 {
+        // SAFETY: a plain call.
+        unsafe { pg_sys::ReadNextFullTransactionId().value }
+    }
+
+    fn is_over(&self, time: u64) -> bool {
+        // SAFETY: a plain call; without a table it looks at the snapshots of all databases.
+        unsafe {
+            let time = pg_sys::FullTransactionId { value: time };
+            pg_sys::GlobalVisCheckRemovableFullXid(std::ptr::null_mut(), time)
         }
     }
 
@@ -262,15 +322,10 @@ impl Change for BufferChange {
     }
 
     fn add(&mut self) -> Result<(usize, Block)> {
-        let index = self.pages.index;
-        // SAFETY: the relation is open; the lock is what extending an index needs.
-        let block = unsafe {
-            pg_sys::LockRelationForExtension(index, pg_sys::ExclusiveLock as i32);
-            let buffer = self.pages.locked(NO_BLOCK, pg_sys::BUFFER_LOCK_EXCLUSIVE);
-            pg_sys::UnlockRelationForExtension(index, pg_sys::ExclusiveLock as i32);
-            self.locked.push((buffer, std::ptr::null_mut()));
-            pg_sys::BufferGetBlockNumber(buffer)
-        };
+        let buffer = self.pages.take_free().unwrap_or_else(|| self.pages.extend());
+        self.locked.push((buffer, std::ptr::null_mut()));
+        // SAFETY: the buffer is pinned.
+        let block = unsafe { pg_sys::BufferGetBlockNumber(buffer) };
         let place = self.locked.len() - 1;
         let page = self.register(place, pg_sys::GENERIC_XLOG_FULL_IMAGE);
         // SAFETY: the image belongs to this change.

@@ -28,7 +28,7 @@ pub unsafe fn of(index: Relation, pages: &Pages) -> (Meta, Rc<Space>) {
     let oid = unsafe { (*index).rd_id };
     let known = SPACES.with_borrow(|spaces| spaces.get(&oid).cloned());
     match known {
-        Some((known, space)) if known == meta => (meta, space),
+        Some((known, space)) if is_same(&known, &meta) => (meta, space),
         _ => {
             let space = Rc::new(meta.space(pages).or_raise());
             SPACES.with_borrow_mut(|spaces| {
@@ -40,4 +40,11 @@ pub unsafe fn of(index: Relation, pages: &Pages) -> (Meta, Rc<Space>) {
             (meta, space)
         }
     }
+}
+
+/// Whether indexes with these first pages have the same coordinates. The page of the mean is written once by a build, and
+/// the seed is another for each build.
+fn is_same(a: &Meta, b: &Meta) -> bool {
+    let of = |meta: &Meta| (meta.metric, meta.dims, meta.seed, meta.mean, meta.directory);
+    of(a) == of(b)
 }

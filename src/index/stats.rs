@@ -2,6 +2,7 @@
 
 use pg_answer_ann::check::check;
 use pg_answer_ann::meta::{LEVELS, Meta};
+use pg_answer_ann::store::PageStore;
 use pg_answer_ann::vacuum::sizes;
 use pg_answer_ann::{Result, Space};
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -48,7 +49,7 @@ fn stats(args: Args) -> Datum {
             "pages": pages.len(),
             "list_pages": sizes.list_pages,
             "code_pages": sizes.code_pages,
-            "rows_at_build": meta.rows,
+            "rows_at_calibration": meta.rows,
             "lists_for_recall": probes,
         }))
     });

@@ -1,10 +1,13 @@
 //! `ambulkdelete` and `amvacuumcleanup`.
 
+use pg_answer_ann::split::upkeep;
+use pg_answer_ann::store::PageStore;
+use pg_answer_ann::sweep::sweep;
 use pg_answer_ann::vacuum::{Removed, remove};
 use pgrx::pg_sys::{self, IndexBulkDeleteCallback, IndexBulkDeleteResult, IndexVacuumInfo};
 
 use super::pages::Pages;
-use super::{item_pointer, space};
+use super::{item_pointer, options, space};
 use crate::error::OrRaise;
 
 /// Removes the rows that the callback calls dead, or counts all if it calls none so.
@@ -29,21 +32,31 @@ pub unsafe extern "C-unwind" fn bulk_delete(
     }
 }
 
-/// After the last removal; the rows are counted if there was none.
+/// After the last removal, or without one if nothing is dead: frees pages, and splits lists that have become long.
 #[pgrx::pg_guard]
 pub unsafe extern "C-unwind" fn cleanup(
     info: *mut IndexVacuumInfo,
     stats: *mut IndexBulkDeleteResult,
 ) -> *mut IndexBulkDeleteResult {
-    // SAFETY: as above.
+    // SAFETY: as above. VACUUM's lock on the table keeps other VACUUMs off.
     unsafe {
-        if (*info).analyze_only || !stats.is_null() {
+        if (*info).analyze_only {
             return stats;
         }
-        let pages = Pages::for_vacuum((*info).index);
-        let (meta, space) = space::of((*info).index, &pages);
-        let counted = remove(&pages, &meta, &space, |_| false).or_raise();
-        report(&pages, stats, counted)
+        let index = (*info).index;
+        let pages = Pages::for_vacuum(index);
+        let (meta, space) = space::of(index, &pages);
+        let free = sweep(&pages, &space).or_raise();
+        let memory = usize::try_from(pg_sys::maintenance_work_mem).unwrap_or(0) * 1024;
+        upkeep(&pages, &space, options::lists(index), memory).or_raise();
+        pg_sys::IndexFreeSpaceMapVacuum(index);
+        let counted = match stats.is_null() {
+            true => remove(&pages, &meta, &space, |_| false).or_raise(),
+            false => Removed { kept: (*stats).num_index_tuples as u64, removed: 0 },
+        };
+        let stats = report(&pages, stats, counted);
+        (*stats).pages_free = free as u32;
+        stats
     }
 }
 

@@ -14,6 +14,7 @@ const MORE: &str = r#"
         embedding vector(384) GENERATED ALWAYS AS (embed(body, 'all-MiniLM-L6-v2')) STORED,
         PRIMARY KEY (page, nr));
     CREATE INDEX pages_expression ON pages ((embed(head, 'all-MiniLM-L6-v2')));
+    CREATE INDEX pages_keys ON pages USING ann (embedding vector_cosine_ops, nr) WITH (lists = 3);
     INSERT INTO pages SELECT 'p', i, 'head ' || i, 'body of page ' || i FROM generate_series(1, 20) AS i;
     SELECT create_source('pages', content => ARRAY['head', 'body'], embedding => 'embedding', title => 'head',
         model => 'all-MiniLM-L6-v2');
@@ -27,7 +28,7 @@ const MORE: &str = r#"
 "#;
 
 /// Everything that must be equal before and after.
-const CONTENT: [&str; 7] = [
+const CONTENT: [&str; 8] = [
     "SELECT string_agg(c::text, E'\n') FROM pg_answer_conversations AS c",
     "SELECT string_agg(docs::text, E'\n' ORDER BY id) FROM docs",
     "SELECT string_agg(pages::text, E'\n' ORDER BY nr) FROM pages",
@@ -35,6 +36,8 @@ const CONTENT: [&str; 7] = [
     r#"SELECT string_agg(t::text, E'\n') FROM "Odd schema"."Odd table" AS t"#,
     "SELECT string_agg(concat_ws('|', source, key, title, content, round(score::numeric, 5)), E'\n' ORDER BY score DESC)
      FROM rag_retrieve('page number seven', 'pages', 5)",
+    "SELECT string_agg(indexdef, E'\n' ORDER BY indexname) || (ann_stats('pages_keys')->>'rows') FROM pg_indexes
+     WHERE tablename = 'pages'",
     RETRIEVE,
 ];
 

@@ -12,7 +12,14 @@ use serde_json::{Value, json};
 use crate::{error_of, expect_code, one};
 
 /// Name, kind, family and dimensions of the models.
-const MODELS: [(&str, &str, &str, Option<usize>); 6] = [
+const MODELS: [(&str, &str, &str, Option<usize>); 13] = [
+    ("bert_cls", "encoder", "bert", Some(48)),
+    ("nomic", "encoder", "nomic", Some(48)),
+    ("jina", "encoder", "jina", Some(48)),
+    ("mpnet", "encoder", "mpnet", Some(48)),
+    ("qwen3_embedding", "encoder", "llama", Some(32)),
+    ("static", "encoder", "static", Some(32)),
+    ("phi4_mini", "decoder", "llama", None),
     ("xlm_roberta_mean", "encoder", "roberta", Some(48)),
     ("modernbert_mean", "encoder", "modernbert", Some(48)),
     ("bert_cross_encoder", "cross-encoder", "bert-cross-encoder", None),
@@ -35,6 +42,7 @@ fn store() -> Result<tempfile::TempDir> {
             "tokenizer_config.json",
             "modules.json",
             "sentence_bert_config.json",
+            "config_sentence_transformers.json",
             "1_Pooling/config.json",
         ] {
             if from.join(path).exists() {
@@ -78,14 +86,19 @@ fn floats(value: &Value) -> Vec<f32> {
 #[test]
 fn every_family_answers_through_sql_as_its_origin_does() -> Result<()> {
     let (_store, _cluster, mut client) = start()?;
-    for name in ["xlm_roberta_mean", "modernbert_mean"] {
+    // The first token of a text, the mean of all, the largest values, the last token.
+    for (name, ..) in MODELS.iter().filter(|(_, kind, ..)| *kind == "encoder") {
         for case in cases(name)? {
             let text = case["text"].as_str().unwrap_or_default();
-            let got: Vec<f32> =
-                client.query_one("SELECT embed($1, $2)::real[]", &[&text, &name])?.try_get(0)?;
+            let function = if case["prompt"].is_string() { "embed_query" } else { "embed" };
+            let sql = format!("SELECT {function}($1, $2)::real[], {function}($1, $2, 16)::real[]");
+            let row = client.query_one(&sql, &[&text, &name])?;
+            let (got, short): (Vec<f32>, Vec<f32>) = (row.try_get(0)?, row.try_get(1)?);
             let want = floats(&case["embedding"]);
-            ensure!(got.len() == want.len());
+            ensure!(got.len() == want.len() && short.len() == 16);
             ensure!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {text}");
+            let length = want[..16].iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            ensure!(short.iter().zip(&want).all(|(a, b)| (a - b / length).abs() < 1e-4), "{name}: {text}");
         }
     }
     for case in cases("bert_cross_encoder")? {
@@ -97,7 +110,7 @@ fn every_family_answers_through_sql_as_its_origin_does() -> Result<()> {
         ensure!(got.len() == 3 && got[1].is_none() && got[0] == got[2], "{got:?}");
         ensure!(got[0].is_some_and(|score| (score - want).abs() < 1e-5), "{got:?}, not {want}");
     }
-    for (name, key) in [("gpt2", "greedy_text"), ("t5_relu", "greedy_text")] {
+    for (name, key) in [("gpt2", "greedy_text"), ("phi4_mini", "greedy_text"), ("t5_relu", "greedy_text")] {
         for case in cases(name)? {
             let text = case["text"].as_str().unwrap_or_default();
             let sql = "SELECT generate($1, $2, max_tokens => 16)";
@@ -107,8 +120,9 @@ fn every_family_answers_through_sql_as_its_origin_does() -> Result<()> {
         }
     }
     ensure!(!one::<String>(&mut client, "SELECT generate('a client', 'bart', max_tokens => 8)")?.is_empty());
+    // A session keeps eight models.
     let loaded = "SELECT count(*) FROM pg_answer_models WHERE loaded AND memory > 0";
-    ensure!(one::<i64>(&mut client, loaded)? == 6);
+    ensure!(one::<i64>(&mut client, loaded)? == 8);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The index `ann` under crashes, on a standby, with several sessions, and when it is cancelled or damaged.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +20,7 @@ fn table(client: &mut impl GenericClient, rows: i32) -> Result<()> {
     client.batch_execute(
         "CREATE INDEX t_l2 ON t USING ann (v vector_l2_ops);
          CREATE INDEX t_cosine ON t USING ann (v vector_cosine_ops);
+         CREATE INDEX t_keys ON t USING ann (v vector_ip_ops, id);
          ANALYZE t",
     )?;
     Ok(())
@@ -33,7 +35,7 @@ fn expect_whole(client: &mut Client) -> Result<()> {
     let table: String = one(client, &format!("{sum} t"))?;
     // Its lock cannot be had during recovery.
     let indexes: &[&str] =
-        if one(client, "SELECT pg_is_in_recovery()")? { &[] } else { &["t_l2", "t_cosine"] };
+        if one(client, "SELECT pg_is_in_recovery()")? { &[] } else { &["t_l2", "t_cosine", "t_keys"] };
     for index in indexes {
         // More than the table's rows: those of transactions that died wait for VACUUM.
         let checked = format!("SELECT ann_check('{index}') >= (SELECT count(*) FROM t)");
@@ -52,6 +54,13 @@ fn expect_whole(client: &mut Client) -> Result<()> {
             ),
         )?;
         ensure!(missed <= 5, "{missed} of 100 rows do not find themselves by {operator}");
+    }
+    for condition in ["id BETWEEN 50 AND 700", "id = 77", "id > 900 AND id < 2000"] {
+        let table: String = one(client, &format!("{sum} t WHERE {condition}"))?;
+        let scan =
+            format!("{sum} (SELECT id FROM t WHERE {condition} ORDER BY v <#> vector_of(5) OFFSET 0) AS x");
+        let index: String = one(client, &scan)?;
+        ensure!(index == table, "{condition}: the index has {index}, the table {table}");
     }
     Ok(())
 }
@@ -74,7 +83,7 @@ fn work(mut client: Client, statements: &[String]) -> Result<()> {
 #[test]
 fn survives_kills_during_changes() -> Result<()> {
     let (mut cluster, database) = cluster_with_table(Options::default().crash_safe(), 2000)?;
-    for round in 0..6 {
+    for round in 0..12 {
         let mut next: i32 = one(&mut cluster.client(&database)?, "SELECT max(id) + 1 FROM t")?;
         let mut statements = Vec::new();
         for i in 0..400 {
@@ -90,7 +99,7 @@ fn survives_kills_during_changes() -> Result<()> {
         }
         let client = cluster.client(&database)?;
         let worker = std::thread::spawn(move || work(client, &statements));
-        std::thread::sleep(Duration::from_millis(60 + 130 * round as u64));
+        std::thread::sleep(Duration::from_millis(30 + 271 * round as u64 % 700));
         cluster.kill()?;
         // The worker's session has died, or it was done before.
         let _ = worker.join().map_err(|_| anyhow::anyhow!("the worker panicked"))?;
@@ -127,7 +136,13 @@ fn standby_gives_the_same_rows() -> Result<()> {
         "VACUUM t",
         "INSERT INTO t SELECT i, vector_of(i) FROM generate_series(3001, 3500) i",
         "REINDEX TABLE t",
-        "INSERT INTO t SELECT i, vector_of(i) FROM generate_series(3501, 3600) i",
+        "INSERT INTO t SELECT i, vector_of(i) FROM generate_series(3501, 12000) i",
+        // Splits lists, frees the pages of the old ones, and uses them again.
+        "VACUUM t",
+        "VACUUM t",
+        "INSERT INTO t SELECT i, vector_of(i) FROM generate_series(12001, 13000) i",
+        "DELETE FROM t WHERE id % 3 = 0",
+        "VACUUM t",
     ] {
         client.batch_execute(statement)?;
         cluster.wait_for_replay(&standby)?;
@@ -148,9 +163,10 @@ fn writers_readers_and_vacuum_at_once() -> Result<()> {
     // Rows that nobody changes must be in every result.
     let stable =
         "SELECT count(*) FROM (SELECT id FROM t ORDER BY v <-> vector_of(5) OFFSET 0) AS x WHERE id <= 1000";
+    let writing = &AtomicUsize::new(4);
     std::thread::scope(|scope| -> Result<()> {
         let mut workers = Vec::new();
-        for writer in 0..3 {
+        for writer in 0..4 {
             let client = cluster.client(&database)?;
             let first = 10_000 * (writer + 1);
             let statements: Vec<String> = (0..120)
@@ -161,20 +177,29 @@ fn writers_readers_and_vacuum_at_once() -> Result<()> {
                             "INSERT INTO t SELECT i, vector_of(i) FROM generate_series({from}, {from} + 19) i"
                         ),
                         format!(
-                            "DELETE FROM t WHERE id BETWEEN {from} - 40 AND {from} - 25 AND id >= {first}"
+                            "DELETE FROM t WHERE id BETWEEN {from} - 40 AND {from} - 36 AND id >= {first}"
                         ),
                     ]
                 })
                 .collect();
-            workers.push(scope.spawn(move || work(client, &statements)));
+            workers.push(scope.spawn(move || {
+                let done = work(client, &statements);
+                writing.fetch_sub(1, Relaxed);
+                done
+            }));
         }
-        let client = cluster.client(&database)?;
-        workers.push(scope.spawn(move || work(client, &vec!["VACUUM t".to_owned(); 25])));
+        let mut client = cluster.client(&database)?;
+        workers.push(scope.spawn(move || {
+            while writing.load(Relaxed) > 0 {
+                client.batch_execute("VACUUM t")?;
+            }
+            Ok(())
+        }));
         for _ in 0..2 {
             let mut client = cluster.client(&database)?;
             workers.push(scope.spawn(move || {
                 client.batch_execute(BY_INDEX)?;
-                for _ in 0..60 {
+                while writing.load(Relaxed) > 0 {
                     let count: i64 = one(&mut client, stable)?;
                     ensure!(count == 1000, "{count} of 1000 rows");
                 }
@@ -183,7 +208,39 @@ fn writers_readers_and_vacuum_at_once() -> Result<()> {
         }
         workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| anyhow::bail!("a panic")))
     })?;
-    expect_whole(&mut cluster.client(&database)?)
+    let mut client = cluster.client(&database)?;
+    let lists: i64 = one(&mut client, "SELECT (ann_stats('t_l2')->>'lists')::bigint")?;
+    ensure!(lists > 20, "{lists} lists: none was split");
+    expect_whole(&mut client)
+}
+
+/// An index of an empty table becomes one that is not scanned whole, and what its growth leaves behind is used again.
+#[test]
+fn vacuum_splits_lists_that_have_grown() -> Result<()> {
+    let (cluster, database) = cluster_with_table(Options::default(), 0)?;
+    let mut client = cluster.client(&database)?;
+    let insert = |from: i32, to: i32| {
+        format!("INSERT INTO t SELECT i, vector_of(i) FROM generate_series({from}, {to}) i")
+    };
+    let lists = "SELECT (ann_stats('t_l2')->>'lists')::bigint";
+    client.batch_execute(&insert(1, 8000))?;
+    ensure!(one::<i64>(&mut client, lists)? == 1);
+    client.batch_execute("VACUUM t")?;
+    let split: i64 = one(&mut client, lists)?;
+    ensure!((30..=100).contains(&split), "{split} lists");
+    let visited: i64 = one(&mut client, "SELECT (ann_stats('t_l2')->'lists_for_recall'->>'0.95')::bigint")?;
+    ensure!(visited < split, "{visited} of {split} lists to visit");
+    let recall: f64 = one(&mut client, "SELECT ann_recall('t_l2', 10, 50)")?;
+    ensure!(recall >= 0.9, "recall {recall}");
+    // Any transaction later, the pages of the one list are free.
+    client.batch_execute("CREATE TABLE later ()")?;
+    client.batch_execute("VACUUM t")?;
+    let size = "SELECT pg_relation_size('t_l2')";
+    let before: i64 = one(&mut client, size)?;
+    client.batch_execute(&insert(8001, 12000))?;
+    let after: i64 = one(&mut client, size)?;
+    ensure!(after <= before + before / 10, "{after} bytes, {before} before");
+    expect_whole(&mut client)
 }
 
 #[test]
@@ -226,4 +283,61 @@ fn damaged_pages_are_an_error() -> Result<()> {
     ensure!(error.hint().is_some_and(|hint| hint.contains("REINDEX")), "{error:?}");
     client.batch_execute("REINDEX INDEX t_l2")?;
     expect_whole(&mut client)
+}
+
+/// What another session may not see yet, or no more, it does not see through the index.
+#[test]
+fn scans_see_what_their_snapshot_sees() -> Result<()> {
+    let (cluster, database) = cluster_with_table(Options::default(), 1000)?;
+    let (mut writer, mut reader) = (cluster.client(&database)?, cluster.client(&database)?);
+    reader.batch_execute(BY_INDEX)?;
+    let by_index = "SELECT count(*) || ' ' || count(DISTINCT id) || ' ' || sum(id) FROM \
+                    (SELECT id FROM t ORDER BY v <-> vector_of(3) OFFSET 0) AS x";
+    let before: String = one(&mut reader, by_index)?;
+
+    // Inserted and rolled back, also to a savepoint.
+    let insert = |from: i32| {
+        format!("INSERT INTO t SELECT i, vector_of(i) FROM generate_series({from}, {from} + 99) i")
+    };
+    writer.batch_execute(&format!(
+        "BEGIN; {}; SAVEPOINT s; {}; ROLLBACK TO s",
+        insert(2000),
+        insert(3000)
+    ))?;
+    ensure!(one::<String>(&mut reader, by_index)? == before, "rows before their commit");
+    writer.batch_execute("ROLLBACK")?;
+    ensure!(one::<String>(&mut reader, by_index)? == before, "rows that were rolled back");
+
+    // A snapshot outlives changes, removals that wait for it, and the splits of VACUUM.
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ")?;
+    ensure!(one::<String>(&mut reader, by_index)? == before);
+    reader
+        .batch_execute("DECLARE c CURSOR FOR SELECT id FROM t ORDER BY v <-> vector_of(3); MOVE 10 IN c")?;
+    for statement in [
+        "INSERT INTO t SELECT i, vector_of(i) FROM generate_series(2000, 9999) i",
+        "DELETE FROM t WHERE id % 2 = 0",
+        "VACUUM t",
+        "UPDATE t SET v = vector_of(-id) WHERE id < 500",
+        "VACUUM t",
+        "INSERT INTO t SELECT i, vector_of(i) FROM generate_series(12000, 12999) i",
+        "VACUUM t",
+    ] {
+        writer.batch_execute(statement)?;
+    }
+    ensure!(one::<String>(&mut reader, by_index)? == before, "not what the snapshot holds");
+    let rest = reader.query("FETCH ALL FROM c", &[])?.len();
+    ensure!(rest == 990, "{rest} rows behind the first 10 of 1000");
+    reader.batch_execute("COMMIT")?;
+    expect_whole(&mut writer)?;
+
+    // Updates of other columns stay on their page and leave the index alone.
+    writer.batch_execute("ALTER TABLE t ADD note text; ALTER TABLE t SET (fillfactor = 50)")?;
+    writer.batch_execute("VACUUM FULL t")?;
+    let entries: i64 = one(&mut writer, "SELECT ann_check('t_l2')")?;
+    writer.batch_execute(
+        "UPDATE t SET note = 'x' WHERE id % 5 = 0; UPDATE t SET note = 'y' WHERE id % 10 = 5",
+    )?;
+    let grown = one::<i64>(&mut writer, "SELECT ann_check('t_l2')")? - entries;
+    ensure!(grown < entries / 50, "{grown} entries more after updates of another column");
+    expect_whole(&mut writer)
 }

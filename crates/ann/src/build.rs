@@ -1,22 +1,22 @@
 //! Building an index: a sample is clustered, then every row is encoded into its list, one pass, pages written when
 //! they are full.
 
-mod calibrate;
-
+use crate::calibrate;
 use crate::code;
-use crate::directory::{self, List};
+use crate::directory;
+use crate::fill::Filling;
 use crate::kmeans::{self, BATCH, Points};
-use crate::list::{self, Layout};
+use crate::list::Layout;
 use crate::meta::{LEVELS, META, Meta};
-use crate::page::{self, Kind};
+use crate::page::{self, Kind, NO_LIST};
 use crate::space::Row;
-use crate::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
+use crate::store::{Change, PAYLOAD, PageStore};
 use crate::{Error, Key, Metric, Result, RowId, Space};
 
 /// Rows of a sample for each list.
-const SAMPLES_PER_LIST: usize = 32;
+pub(crate) const SAMPLES_PER_LIST: usize = 32;
 /// Rounds of k-means.
-const ROUNDS: usize = 6;
+pub(crate) const ROUNDS: usize = 6;
 
 /// How large an index will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,38 +106,38 @@ impl Trainer {
             0 | 1 => Points { values: vec![0.0; width], width },
             lists => kmeans::train(&self.points, lists, ROUNDS, seed, &mut check)?,
         };
-        let mut centroids = Points::new(width);
-        let mut records = Vec::with_capacity(trained.len());
-        for centroid in trained.values.chunks_exact(width) {
-            let (record, decoded) = through_record(centroid);
-            records.push(record);
-            centroids.values.extend(decoded);
-        }
+        let (mut records, mut centroids) = through_records(&trained);
         if centroids.is_empty() {
             let (record, decoded) = through_record(&vec![0.0; width]);
             records.push(record);
             centroids.values.extend(decoded);
         }
         let product = self.space.metric == Metric::InnerProduct;
-        let probes = calibrate::probes(&self.points, &centroids, rows, product, &mut check)?;
+        let lists = kmeans::assign_all(&self.points, &centroids, &mut check)?;
+        let probes = calibrate::probes(&self.points, &lists, &centroids, rows, product, &mut check)?;
         Ok(Trained { space: self.space, mean: record, records, centroids, probes })
     }
 }
 
+/// Points as they are stored: encoded, and what that decodes to.
+pub(crate) fn through_records(points: &Points) -> (Vec<Vec<u8>>, Points) {
+    let mut decoded = Points::new(points.width);
+    let mut encode = |point| {
+        let (record, point) = through_record(point);
+        decoded.values.extend(point);
+        record
+    };
+    let records = points.values.chunks_exact(points.width).map(&mut encode).collect();
+    (records, decoded)
+}
+
 /// A point as it is stored: encoded, and what that decodes to.
-pub(crate) fn through_record(point: &[f32]) -> (Vec<u8>, Vec<f32>) {
+fn through_record(point: &[f32]) -> (Vec<u8>, Vec<f32>) {
     let zeros = vec![0.0; point.len()];
     let record = code::encode(point, &zeros, 0.0);
     let mut decoded = zeros;
     code::Record::new(&record).add_to(&mut decoded);
     (record, decoded)
-}
-
-/// A list that is being filled.
-struct OpenList {
-    page: Vec<u8>,
-    codes: Vec<u8>,
-    rows: u32,
 }
 
 /// Writes an index.
@@ -147,7 +147,7 @@ pub struct Builder<'a, S: PageStore> {
     layout: Layout,
     seed: u64,
     squares: Vec<f32>,
-    lists: Vec<OpenList>,
+    filling: Filling,
     batch: Vec<(RowId, Row)>,
     /// Keys of the rows of the batch, one after the other.
     keys: Vec<Key>,
@@ -166,20 +166,14 @@ impl<'a, S: PageStore> Builder<'a, S> {
         }
         let layout = Layout::new(&trained.space, key_columns);
         let squares = trained.centroids.squares();
-        let open = |id| {
-            let (mut page, mut codes) = (vec![0; PAYLOAD], vec![0; PAYLOAD]);
-            list::format(&mut page, id);
-            page::format(&mut codes, Kind::Codes, id);
-            OpenList { page, codes, rows: 0 }
-        };
-        let lists = (0..trained.centroids.len() as u32).map(open).collect();
+        let filling = Filling::new(layout, 0..trained.centroids.len() as u32);
         let (batch, keys) = (Vec::new(), Vec::new());
-        Ok(Self { store, trained, layout, seed, squares, lists, batch, keys, rows: 0 })
+        Ok(Self { store, trained, layout, seed, squares, filling, batch, keys, rows: 0 })
     }
 
     /// Lists of the index.
     pub fn lists(&self) -> usize {
-        self.lists.len()
+        self.filling.len()
     }
 
     /// Adds a row with its keys.
@@ -201,30 +195,11 @@ impl<'a, S: PageStore> Builder<'a, S> {
         kmeans::assign(&rows, &self.trained.centroids, &self.squares, &mut scratch, &mut nearest);
         let columns = self.layout.key_columns;
         for (i, ((id, row), (list, _))) in batch.iter().zip(&nearest).enumerate() {
-            self.put(*list as usize, *id, row, &keys[i * columns..][..columns])?;
+            let entry = self.trained.space.encode(row, self.trained.centroids.get(*list as usize));
+            let keys = &keys[i * columns..][..columns];
+            self.filling.put(self.store, *list as usize, *id, keys, &entry)?;
         }
         self.rows += batch.len() as u64;
-        Ok(())
-    }
-
-    fn put(&mut self, list: usize, id: RowId, row: &Row, keys: &[Key]) -> Result<()> {
-        let entry = self.trained.space.encode(row, self.trained.centroids.get(list));
-        let open = &mut self.lists[list];
-        if page::count(&open.page) == self.layout.capacity {
-            let full = write_list_page(self.store, &self.layout, open)?;
-            list::format(&mut open.page, list as u32);
-            page::set_next(&mut open.page, full);
-        }
-        let i = page::count(&open.page);
-        if i > 0 && i.is_multiple_of(self.layout.per_page) {
-            write_codes(self.store, &self.layout, open)?;
-        }
-        let place = i % self.layout.per_page;
-        self.layout.put_record(&mut open.codes, place, &entry.record);
-        page::set_count(&mut open.codes, place + 1);
-        self.layout.put_entry(&mut open.page, i, id, keys, &entry);
-        page::set_count(&mut open.page, i + 1);
-        open.rows += 1;
         Ok(())
     }
 
@@ -234,16 +209,10 @@ impl<'a, S: PageStore> Builder<'a, S> {
     /// Those of the store.
     pub fn finish(mut self) -> Result<u64> {
         self.write_batch()?;
-        let mut entries = Vec::with_capacity(self.lists.len());
-        for (id, open) in self.lists.iter_mut().enumerate() {
-            self.store.check()?;
-            list::set_rows(&mut open.page, open.rows);
-            let first = write_list_page(self.store, &self.layout, open)?;
-            entries.push(List { id: id as u32, first });
-        }
+        let lists = self.filling.finish(self.store)?;
         let width = self.trained.space.width;
         let mut mean = vec![0; PAYLOAD];
-        page::format(&mut mean, Kind::Codes, u32::MAX);
+        page::format(&mut mean, Kind::Codes, NO_LIST);
         page::put(&mut mean, page::HEADER, &self.trained.mean);
         page::set_count(&mut mean, 1);
         let meta = Meta {
@@ -251,12 +220,14 @@ impl<'a, S: PageStore> Builder<'a, S> {
             dims: self.trained.space.dims as u32,
             seed: self.seed,
             mean: self.store.append(&mean)?,
-            directory: self.write_directory(&entries, width)?,
-            lists: entries.len() as u32,
+            directory: directory::write(self.store, width, &lists, &self.trained.records)?,
+            lists: lists.len() as u32,
             rows: self.rows,
-            next_list: entries.len() as u32,
+            next_list: lists.len() as u32,
             probes: self.trained.probes,
             key_columns: self.layout.key_columns as u32,
+            version: 0,
+            unclean_since: 0,
         };
         let mut change = self.store.change();
         let place = change.lock(META)?;
@@ -264,37 +235,4 @@ impl<'a, S: PageStore> Builder<'a, S> {
         change.commit()?;
         Ok(self.rows)
     }
-
-    /// Writes the directory from its end, so that each page knows the next.
-    fn write_directory(&self, entries: &[List], width: usize) -> Result<Block> {
-        let mut next = NO_BLOCK;
-        let mut page = vec![0; PAYLOAD];
-        let capacity = directory::capacity(width);
-        for (i, chunk) in entries.chunks(capacity).enumerate().rev() {
-            page::format(&mut page, Kind::Directory, 0);
-            page::set_next(&mut page, next);
-            page::set_count(&mut page, chunk.len());
-            for (j, list) in chunk.iter().enumerate() {
-                directory::put_entry(&mut page, width, j, *list, &self.trained.records[i * capacity + j]);
-            }
-            next = self.store.append(&page)?;
-        }
-        Ok(next)
-    }
-}
-
-fn write_codes(store: &impl PageStore, layout: &Layout, open: &mut OpenList) -> Result<()> {
-    let entries = page::count(&open.page);
-    if entries > 0 {
-        let block = store.append(&open.codes)?;
-        layout.set_code_page(&mut open.page, (entries - 1) / layout.per_page, block);
-        let owner = page::owner(&open.codes);
-        page::format(&mut open.codes, Kind::Codes, owner);
-    }
-    Ok(())
-}
-
-fn write_list_page(store: &impl PageStore, layout: &Layout, open: &mut OpenList) -> Result<Block> {
-    write_codes(store, layout, open)?;
-    store.append(&open.page)
 }

@@ -17,8 +17,7 @@ use crate::{Result, Space};
 /// [`crate::Error::Corrupt`] or [`crate::Error::Reused`] at the first thing that is wrong.
 pub fn check(store: &impl PageStore, meta: &Meta, space: &Space) -> Result<u64> {
     let layout = meta.layout(space);
-    let mut lists = Vec::new();
-    directory::walk(store, space, meta.directory, |list, _, _| lists.push(list))?;
+    let lists = directory::lists(store, space, meta.directory)?;
     let (mut blocks, mut rows, mut ids) = (HashSet::new(), HashSet::new(), HashSet::new());
     for list in lists {
         if !ids.insert(list.id) {

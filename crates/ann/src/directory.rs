@@ -1,9 +1,12 @@
 //! The directory: a chain of pages with the number, the first page and the centroid of each list.
 
 use crate::code::{DIRECTORY_PREFIX, Record, record_len};
-use crate::page::{self, Chain, HEADER, Kind, put, u32_at};
+use crate::error::corrupt;
+use crate::kmeans::Points;
+use crate::meta::Meta;
+use crate::page::{self, Chain, HEADER, Kind, NO_LIST, put, u32_at};
 use crate::space::{ListBase, Query, Row};
-use crate::store::{Block, NO_BLOCK, PAYLOAD, PageStore};
+use crate::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
 use crate::{Result, Space};
 
 /// A list, as the directory has it.
@@ -63,6 +66,47 @@ pub(crate) fn walk(
     Ok(())
 }
 
+/// Shows each list with its centroid, all as they were at one time: while lists are replaced, a walk page by page would
+/// find some and what took their place.
+fn walk_at_once<T>(
+    store: &impl PageStore,
+    space: &Space,
+    first: Block,
+    mut see: impl FnMut(List, Record<'_>) -> T,
+) -> Result<Vec<T>> {
+    loop {
+        let mut seen = Vec::new();
+        let before = Meta::read(store)?.version;
+        walk(store, space, first, |list, centroid, _| seen.push(see(list, centroid)))?;
+        if Meta::read(store)?.version == before {
+            return Ok(seen);
+        }
+    }
+}
+
+/// All lists.
+///
+/// # Errors
+/// [`crate::Error::Corrupt`].
+pub(crate) fn lists(store: &impl PageStore, space: &Space, first: Block) -> Result<Vec<List>> {
+    walk_at_once(store, space, first, |list, _| list)
+}
+
+/// All lists with their centroids.
+///
+/// # Errors
+/// [`crate::Error::Corrupt`].
+pub(crate) fn centroids(store: &impl PageStore, space: &Space, first: Block) -> Result<(Vec<List>, Points)> {
+    let mut points = Points::new(space.width);
+    let lists = walk_at_once(store, space, first, |list, record| {
+        let mut centroid = vec![0.0; space.width];
+        record.add_to(&mut centroid);
+        (list, centroid)
+    })?;
+    points.values.extend(lists.iter().flat_map(|(_, centroid)| centroid));
+    Ok((lists.into_iter().map(|(list, _)| list).collect(), points))
+}
+
 /// All lists with their distance from a query.
 ///
 /// # Errors
@@ -73,9 +117,95 @@ pub(crate) fn distances(
     first: Block,
     query: &Query,
 ) -> Result<Vec<(List, ListBase)>> {
-    let mut lists = Vec::new();
-    walk(store, space, first, |list, centroid, _| lists.push((list, space.list_base(query, centroid))))?;
-    Ok(lists)
+    walk_at_once(store, space, first, |list, centroid| (list, space.list_base(query, centroid)))
+}
+
+/// Writes a chain of pages, from its end, so that each knows the next.
+///
+/// # Errors
+/// Those of the store.
+pub(crate) fn write(
+    store: &impl PageStore,
+    width: usize,
+    lists: &[List],
+    centroids: &[Vec<u8>],
+) -> Result<Block> {
+    let mut next = NO_BLOCK;
+    let mut page = vec![0; PAYLOAD];
+    let capacity = capacity(width);
+    for (lists, centroids) in lists.chunks(capacity).zip(centroids.chunks(capacity)).rev() {
+        page::format(&mut page, Kind::Directory, NO_LIST);
+        page::set_next(&mut page, next);
+        page::set_count(&mut page, lists.len());
+        for (i, (list, centroid)) in lists.iter().zip(centroids).enumerate() {
+            put_entry(&mut page, width, i, *list, centroid);
+        }
+        next = store.append(&page)?;
+    }
+    Ok(next)
+}
+
+/// Lists that are to take the place of one.
+pub(crate) struct Replacement<'a> {
+    lists: &'a [List],
+    centroids: &'a [Vec<u8>],
+    width: usize,
+    /// Page and place of the entry of the old list.
+    old: (Block, usize),
+    /// The last page, its entries, and how many of the new lists it shall have one of.
+    tail: (Block, usize),
+    here: usize,
+    /// First of the pages with the others.
+    next: Block,
+}
+
+impl<'a> Replacement<'a> {
+    /// Prepares it. Nobody else may change the directory from now on.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] if `old` is not in the directory, and those of the store.
+    pub fn new(
+        store: &impl PageStore,
+        space: &Space,
+        first: Block,
+        old: List,
+        lists: &'a [List],
+        centroids: &'a [Vec<u8>],
+    ) -> Result<Self> {
+        let (mut place, mut tail) = (None, (first, 0));
+        walk(store, space, first, |list, _, (block, i)| {
+            if list == old {
+                place = Some((block, i));
+            }
+            tail = (block, i + 1);
+        })?;
+        let Some(place) = place else { return corrupt(first, format!("list {} is not in it", old.id)) };
+        let here = lists.len().min(1 + capacity(space.width).saturating_sub(tail.1));
+        let next = write(store, space.width, &lists[here..], &centroids[here..])?;
+        Ok(Self { lists, centroids, width: space.width, old: place, tail, here, next })
+    }
+
+    /// From now on searches find the new lists, and no longer the old one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn publish(self, store: &impl PageStore) -> Result<()> {
+        let mut change = store.change();
+        Meta::alter(&mut change, |meta| {
+            meta.version = meta.version.wrapping_add(1);
+            meta.unclean_since = store.now();
+        })?;
+        let page = change.lock(self.old.0)?;
+        put_entry(change.page_mut(page), self.width, self.old.1, self.lists[0], &self.centroids[0]);
+        let last = if self.tail.0 == self.old.0 { page } else { change.lock(self.tail.0)? };
+        let tail = change.page_mut(last);
+        for i in 1..self.here {
+            put_entry(tail, self.width, self.tail.1 + i - 1, self.lists[i], &self.centroids[i]);
+        }
+        page::set_count(tail, self.tail.1 + self.here - 1);
+        page::set_next(tail, self.next);
+        change.commit()
+    }
 }
 
 /// The list whose centroid is nearest to a row.

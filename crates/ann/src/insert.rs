@@ -52,7 +52,7 @@ pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, new: NewRow<'_
         }
         let entry = space.encode(&row, &nearest.centroid);
         // `None`: the list was split meanwhile; the directory has its successors by now.
-        if let Some(rows) = insert_into(store, &layout, nearest.list, new, &entry)? {
+        if let Some(rows) = insert_into(store, &layout, nearest.list, new.id, new.keys, &entry)? {
             return Ok(Inserted { list: nearest.list, rows, lists: nearest.lists });
         }
         retired = Some(nearest.list);
@@ -65,11 +65,13 @@ struct Room {
     entry: usize,
 }
 
-fn insert_into<S: PageStore>(
+/// Adds a row to a list, and returns the number of its rows now; `None` if it is no list any more.
+pub(crate) fn insert_into<S: PageStore>(
     store: &S,
     layout: &Layout,
     list: List,
-    new: NewRow<'_>,
+    id: RowId,
+    keys: &[Key],
     entry: &Entry,
 ) -> Result<Option<u32>> {
     let mut change = store.change();
@@ -78,9 +80,14 @@ fn insert_into<S: PageStore>(
     if list::is_retired(change.page(first)) {
         return Ok(None);
     }
-    let room = match room_on(layout, change.page(first)) {
+    // Holes first, those of other pages as well, lest every list grow a page after some rows have been removed.
+    let page = change.page(first);
+    let room = match hole_on(layout, page) {
         Some(entry) => Room { place: first, entry },
-        None => match list::insert_at(change.page(first)) {
+        None => match list::insert_at(page) {
+            NO_BLOCK if page::count(page) < layout.capacity => {
+                Room { place: first, entry: page::count(page) }
+            }
             NO_BLOCK => add_page(&mut change, first, list)?,
             block => {
                 let place = change.lock(block)?;
@@ -91,13 +98,13 @@ fn insert_into<S: PageStore>(
                     None => {
                         drop(change);
                         advance(store, layout, list, block)?;
-                        return insert_into(store, layout, list, new, entry);
+                        return insert_into(store, layout, list, id, keys, entry);
                     }
                 }
             }
         },
     };
-    put(&mut change, layout, list, &room, new, entry)?;
+    put(&mut change, layout, list, &room, id, keys, entry)?;
     let rows = list::rows(change.page(first)).saturating_add(1);
     list::set_rows(change.page_mut(first), rows);
     change.commit()?;
@@ -107,13 +114,13 @@ fn insert_into<S: PageStore>(
 /// The entry that a page has free.
 fn room_on(layout: &Layout, page: &[u8]) -> Option<usize> {
     let count = page::count(page);
-    if count < layout.capacity {
-        return Some(count);
-    }
-    if list::holes(page) == 0 {
-        return None;
-    }
-    (0..count).find(|i| layout.row(page, *i) == NO_ROW)
+    hole_on(layout, page).or((count < layout.capacity).then_some(count))
+}
+
+/// An entry of a row that was removed.
+fn hole_on(layout: &Layout, page: &[u8]) -> Option<usize> {
+    let mut entries = 0..if list::holes(page) > 0 { page::count(page) } else { 0 };
+    entries.find(|i| layout.row(page, *i) == NO_ROW)
 }
 
 /// Adds a page behind the first one; rows go there from now on.
@@ -157,7 +164,8 @@ fn put(
     layout: &Layout,
     list: List,
     room: &Room,
-    new: NewRow<'_>,
+    id: RowId,
+    keys: &[Key],
     entry: &Entry,
 ) -> Result<()> {
     let (page, place) = (room.entry / layout.per_page, room.entry % layout.per_page);
@@ -177,7 +185,7 @@ fn put(
     let records = page::count(change.page(codes)).max(place + 1);
     page::set_count(change.page_mut(codes), records);
     let page = change.page_mut(room.place);
-    layout.put_entry(page, room.entry, new.id, new.keys, entry);
+    layout.put_entry(page, room.entry, id, keys, entry);
     if fresh {
         page::set_count(page, room.entry + 1);
     } else {

@@ -101,6 +101,25 @@ pub(crate) fn assign(
     }));
 }
 
+/// The nearest centroid of each point.
+///
+/// # Errors
+/// Those of `check`.
+pub(crate) fn assign_all(
+    points: &Points,
+    centroids: &Points,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<Vec<u32>> {
+    let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
+    let (squares, mut lists) = (centroids.squares(), Vec::with_capacity(points.len()));
+    for rows in points.values.chunks(BATCH * points.width) {
+        check()?;
+        assign(rows, centroids, &squares, &mut scratch, &mut nearest);
+        lists.extend(nearest.iter().map(|(list, _)| *list));
+    }
+    Ok(lists)
+}
+
 /// At most `k` centroids of `points` by Lloyd's algorithm; no centroid is without points. `check` is called often.
 ///
 /// # Errors
@@ -186,15 +205,10 @@ pub(crate) fn improve(
 pub(crate) fn drop_empty(
     points: &Points,
     centroids: Points,
-    mut check: impl FnMut() -> Result<()>,
+    check: impl FnMut() -> Result<()>,
 ) -> Result<Points> {
-    let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
-    let (squares, mut used) = (centroids.squares(), vec![false; centroids.len()]);
-    for rows in points.values.chunks(BATCH * points.width) {
-        check()?;
-        assign(rows, &centroids, &squares, &mut scratch, &mut nearest);
-        nearest.iter().for_each(|(list, _)| used[*list as usize] = true);
-    }
+    let mut used = vec![false; centroids.len()];
+    assign_all(points, &centroids, check)?.into_iter().for_each(|list| used[list as usize] = true);
     let mut kept = Points::new(points.width);
     for (centroid, _) in centroids.values.chunks_exact(points.width).zip(used).filter(|(_, used)| *used) {
         kept.values.extend_from_slice(centroid);

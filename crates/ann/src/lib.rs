@@ -10,11 +10,13 @@
 //! Nothing here knows PostgreSQL. Pages come from a [`store::PageStore`] and are not trusted.
 
 pub mod build;
+mod calibrate;
 pub mod check;
 pub mod cluster;
 mod code;
 pub mod directory;
 pub mod error;
+mod fill;
 pub mod filter;
 pub mod insert;
 pub mod kernels;
@@ -26,7 +28,9 @@ mod page;
 mod rotation;
 pub mod search;
 pub mod space;
+pub mod split;
 pub mod store;
+pub mod sweep;
 pub mod vacuum;
 
 pub use error::{Error, Result};

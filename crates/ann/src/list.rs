@@ -17,6 +17,7 @@ const INSERT: usize = 16;
 const ROWS: usize = 20;
 const HOLES: usize = 24;
 const RETIRED: usize = 26;
+const TRIED: usize = 28;
 const BLOCKS: usize = 40;
 const ID_LEN: usize = 6;
 const KEY_LEN: usize = size_of::<Key>();
@@ -130,6 +131,12 @@ impl Layout {
         &page[self.keys + column * len..][..len]
     }
 
+    /// Keys of an entry.
+    pub(crate) fn keys_of(&self, page: &[u8], entry: usize) -> Vec<Key> {
+        let key = |column| Key::from_le_bytes(self.keys(page, column).as_chunks::<8>().0[entry]);
+        (0..self.key_columns).map(key).collect()
+    }
+
     pub(crate) fn add(&self, page: &[u8], entry: usize) -> f32 {
         page::f32_at(page, self.adds + 4 * entry)
     }
@@ -212,4 +219,17 @@ pub(crate) fn set_holes(page: &mut [u8], holes: usize) {
 /// On a first page: whether other lists have taken the place of this one.
 pub(crate) fn is_retired(page: &[u8]) -> bool {
     u16_at(page, RETIRED) != 0
+}
+
+pub(crate) fn retire(page: &mut [u8]) {
+    put(page, RETIRED, &1u16.to_le_bytes());
+}
+
+/// On a first page: rows of the list when it was found to be of one piece.
+pub(crate) fn tried(page: &[u8]) -> u32 {
+    u32_at(page, TRIED)
+}
+
+pub(crate) fn set_tried(page: &mut [u8], rows: u32) {
+    put(page, TRIED, &rows.to_le_bytes());
 }

@@ -1,6 +1,7 @@
 //! Pages in memory, for tests: counts commits and can fail at any of them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use crate::store::{Block, Change, PAYLOAD, PageStore};
 use crate::{Error, Result};
@@ -11,6 +12,10 @@ pub struct MemoryStore {
     pages: RefCell<Vec<Vec<u8>>>,
     locked: RefCell<Vec<Block>>,
     commits_left: Cell<Option<usize>>,
+    freed: RefCell<BTreeSet<Block>>,
+    time: Cell<u64>,
+    /// Begin of the search that began first of those that run.
+    reading_since: Cell<Option<u64>>,
 }
 
 impl MemoryStore {
@@ -19,14 +24,10 @@ impl MemoryStore {
         self.commits_left.set(n);
     }
 
-    /// Number of pages.
-    pub fn len(&self) -> usize {
-        self.pages.borrow().len()
-    }
-
-    /// Whether there is no page.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Says that somebody begins to read now, or that nobody reads any more.
+    pub fn set_reading(&self, reading: bool) {
+        self.time.set(self.time.get() + 1);
+        self.reading_since.set(reading.then_some(self.time.get()));
     }
 
     /// Changes a page behind the index's back.
@@ -50,8 +51,29 @@ impl PageStore for MemoryStore {
 
     fn append(&self, page: &[u8]) -> Result<Block> {
         let mut pages = self.pages.borrow_mut();
+        if let Some(block) = self.freed.borrow_mut().pop_last() {
+            pages[block as usize].copy_from_slice(page);
+            return Ok(block);
+        }
         pages.push(page.to_vec());
         Ok(pages.len() as Block - 1)
+    }
+
+    fn len(&self) -> Block {
+        self.pages.borrow().len() as Block
+    }
+
+    fn free(&self, block: Block) {
+        self.freed.borrow_mut().insert(block);
+    }
+
+    fn now(&self) -> u64 {
+        self.time.set(self.time.get() + 1);
+        self.time.get()
+    }
+
+    fn is_over(&self, time: u64) -> bool {
+        self.reading_since.get().is_none_or(|since| since > time)
     }
 
     fn check(&self) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::error::corrupt;
 use crate::filter::MOST_KEYS;
 use crate::list::Layout;
 use crate::page::{self, HEADER, Kind, put, u32_at, u64_at};
-use crate::store::{Block, PageStore};
+use crate::store::{Block, Change, PageStore};
 use crate::{Metric, Result, Space};
 
 /// Number of the page.
@@ -15,6 +15,8 @@ pub const META: Block = 0;
 pub const LEVELS: [f64; 6] = [0.8, 0.9, 0.95, 0.97, 0.99, 0.995];
 
 const KEY_COLUMNS: usize = 56 + 4 * LEVELS.len();
+const VERSION: usize = KEY_COLUMNS + 4;
+const UNCLEAN_SINCE: usize = VERSION + 4;
 
 /// What the first page says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +31,20 @@ pub struct Meta {
     pub directory: Block,
     /// Page of the record of the mean.
     pub mean: Block,
-    /// Lists made by the build.
+    /// Lists when the probes were measured, by the build or since.
     pub lists: u32,
-    /// Rows that the build found.
+    /// Rows at that time.
     pub rows: u64,
     /// Number that the next list gets.
     pub next_list: u32,
-    /// Lists to visit for each of [`LEVELS`], measured by the build; 0 if it could not measure.
+    /// Lists to visit for each of [`LEVELS`], 0 if that could not be measured.
     pub probes: [u32; LEVELS.len()],
     /// Key columns beside the vector.
     pub key_columns: u32,
+    /// Changes of the directory since the build.
+    pub version: u32,
+    /// Since this time of the store there may be pages that belong to no list; 0: there is none.
+    pub unclean_since: u64,
 }
 
 impl Meta {
@@ -70,7 +76,21 @@ impl Meta {
             rows: u64_at(page, 48),
             probes: std::array::from_fn(|i| u32_at(page, 56 + 4 * i)),
             key_columns,
+            version: u32_at(page, VERSION),
+            unclean_since: u64_at(page, UNCLEAN_SINCE),
         })
+    }
+
+    /// Locks the first page in a change and alters it.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`], and those of the store.
+    pub(crate) fn alter(change: &mut impl Change, how: impl FnOnce(&mut Self)) -> Result<Self> {
+        let place = change.lock(META)?;
+        let mut meta = Self::decode(change.page(place))?;
+        how(&mut meta);
+        meta.encode(change.page_mut(place));
+        Ok(meta)
     }
 
     /// Writes the first page.
@@ -88,6 +108,8 @@ impl Meta {
             put(page, 56 + 4 * i, &probes.to_le_bytes());
         }
         put(page, KEY_COLUMNS, &self.key_columns.to_le_bytes());
+        put(page, VERSION, &self.version.to_le_bytes());
+        put(page, UNCLEAN_SINCE, &self.unclean_since.to_le_bytes());
     }
 
     /// Where things lie on its pages.

@@ -7,6 +7,9 @@ use crate::{Error, Result};
 /// Bytes before a page's own content: magic, kind, count, owner, next.
 pub const HEADER: usize = 16;
 
+/// Owner of the pages that belong to no list.
+pub const NO_LIST: u32 = u32::MAX;
+
 const MAGIC: u32 = u32::from_le_bytes(*b"ann1");
 
 /// What a page is for.
@@ -21,6 +24,8 @@ pub enum Kind {
     List = 3,
     /// Byte codes of the entries of a list.
     Codes = 4,
+    /// Nothing: the page is free.
+    Free = 5,
 }
 
 pub fn u16_at(page: &[u8], at: usize) -> u16 {
@@ -52,6 +57,17 @@ pub fn format(page: &mut [u8], kind: Kind, owner: u32) {
     set_next(page, NO_BLOCK);
 }
 
+/// What a page is for; `None` if it is none of ours.
+pub fn kind(page: &[u8]) -> Option<Kind> {
+    let kinds = [Kind::Meta, Kind::Directory, Kind::List, Kind::Codes, Kind::Free];
+    kinds.into_iter().find(|kind| u32_at(page, 0) == MAGIC && page[4] == *kind as u8)
+}
+
+/// Makes a page one that is free; what else is on it does not matter.
+pub fn set_free(page: &mut [u8]) {
+    page[4] = Kind::Free as u8;
+}
+
 /// Entries of the page.
 pub fn count(page: &[u8]) -> usize {
     usize::from(u16_at(page, 6))
@@ -80,6 +96,9 @@ pub fn expect(page: &[u8], block: Block, kind: Kind, most: usize) -> Result<()> 
     if page.len() != PAYLOAD || u32_at(page, 0) != MAGIC {
         return corrupt(block, "it is no page of an index of this kind");
     }
+    if page[4] == Kind::Free as u8 {
+        return Err(Error::Reused { block });
+    }
     if page[4] != kind as u8 {
         return corrupt(block, format!("its kind is {}, not {}", page[4], kind as u8));
     }
@@ -91,8 +110,14 @@ pub fn expect(page: &[u8], block: Block, kind: Kind, most: usize) -> Result<()> 
 
 /// As [`expect`], and the page belongs to `list`.
 pub fn expect_owner(page: &[u8], block: Block, kind: Kind, most: usize, list: u32) -> Result<()> {
-    expect(page, block, kind, most)?;
-    if owner(page) == list { Ok(()) } else { Err(Error::Reused { block }) }
+    let found = expect(page, block, kind, most);
+    // What belongs to another list need not be of the same kind.
+    match found {
+        Ok(()) | Err(Error::Corrupt { .. }) if self::kind(page).is_some() && owner(page) != list => {
+            Err(Error::Reused { block })
+        }
+        _ => found,
+    }
 }
 
 /// Finds circles in a chain of pages, which only damage makes (Brent's algorithm).

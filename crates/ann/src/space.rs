@@ -165,30 +165,28 @@ impl Space {
 
     /// A row encoded for the list with this centroid.
     pub fn encode(&self, row: &Row, centroid: &[f32]) -> Entry {
-        let mut residual: Vec<f32> = match row.kind {
-            RowKind::Last => vec![0.0; self.width],
-            _ => row.y.iter().zip(centroid).map(|(y, c)| y - c).collect(),
-        };
-        // A residual beyond single precision has no code.
-        if residual.iter().any(|r| !r.is_finite()) {
-            residual.fill(0.0);
-        }
         let margin = match row.kind {
             RowKind::Unbounded => f64::INFINITY,
             _ => 2.0 * ROUNDING * row.norm,
         };
-        self.encode_residual(&residual, centroid, margin, row.kind == RowKind::Last)
+        self.encode_point(&row.y, centroid, margin, row.kind == RowKind::Last)
     }
 
-    /// `margin`: what the residual may be wrong by already.
-    pub(crate) fn encode_residual(
-        &self,
-        residual: &[f32],
-        centroid: &[f32],
-        margin: f64,
-        last: bool,
-    ) -> Entry {
-        let record = code::encode(residual, centroid, margin);
+    /// Coordinates that a record of another list decodes to, encoded for the list with this centroid. `error` and
+    /// `last` are those of the record.
+    pub(crate) fn encode_again(&self, y: &[f32], centroid: &[f32], error: f32, last: bool) -> Entry {
+        let norm = y.iter().map(|y| f64::from(*y) * f64::from(*y)).sum::<f64>().sqrt();
+        self.encode_point(y, centroid, f64::from(error) + ROUNDING * norm, last)
+    }
+
+    /// `margin`: what the coordinates may be wrong by already.
+    fn encode_point(&self, y: &[f32], centroid: &[f32], margin: f64, last: bool) -> Entry {
+        let mut residual: Vec<f32> = y.iter().zip(centroid).map(|(y, c)| y - c).collect();
+        // A residual beyond single precision has no code, nor has what has no direction.
+        if last || residual.iter().any(|r| !r.is_finite()) {
+            residual.fill(0.0);
+        }
+        let record = code::encode(&residual, centroid, margin);
         let (bits, sum) = code::signs(&residual[..self.bits]);
         let (mut squared, mut cross) = (0.0, 0.0);
         for (r, c) in residual.iter().zip(centroid) {

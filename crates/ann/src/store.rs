@@ -30,11 +30,28 @@ pub trait PageStore {
     /// Begins a change.
     fn change(&self) -> Self::Change<'_>;
 
-    /// Adds a page while the index is built and nobody else sees it.
+    /// Number of pages.
+    fn len(&self) -> Block;
+
+    /// Whether there is no page.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a page that nobody else sees yet.
     ///
     /// # Errors
     /// When the store is full.
     fn append(&self, page: &[u8]) -> Result<Block>;
+
+    /// Remembers that a page is free, to be used again.
+    fn free(&self, block: Block);
+
+    /// A time that what is read from now on is not before; never 0.
+    fn now(&self) -> u64;
+
+    /// Whether everybody has ended who may have begun to read at this time or before.
+    fn is_over(&self, time: u64) -> bool;
 
     /// Called in every loop: lets a cancel through.
     ///
@@ -49,13 +66,14 @@ pub trait Change {
     const MOST: usize = 4;
 
     /// Locks a page until the end of the change and returns its place in it. Everybody locks in the order: a list's
-    /// first page, its other pages from first to last, a page of codes, pages of the directory in their order.
+    /// first page, its other pages from first to last, a page of codes, the index's first page, pages of the directory in
+    /// their order.
     ///
     /// # Errors
     /// When there is no such page.
     fn lock(&mut self, block: Block) -> Result<usize>;
 
-    /// Adds a page of zeros: its place in the change and its number.
+    /// Adds a page of zeros, one that was freed or a new one: its place in the change and its number.
     ///
     /// # Errors
     /// When the store is full.

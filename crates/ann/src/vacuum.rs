@@ -27,8 +27,7 @@ pub fn remove(
     mut is_dead: impl FnMut(RowId) -> bool,
 ) -> Result<Removed> {
     let layout = meta.layout(space);
-    let mut lists = Vec::new();
-    directory::walk(store, space, meta.directory, |list, _, _| lists.push(list))?;
+    let lists = directory::lists(store, space, meta.directory)?;
     let mut total = Removed::default();
     for list in lists {
         remove_from(store, &layout, list, &mut is_dead, &mut total)?;
@@ -114,8 +113,7 @@ pub struct Sizes {
 /// Those of the store.
 pub fn sizes(store: &impl PageStore, meta: &Meta, space: &Space) -> Result<Sizes> {
     let layout = meta.layout(space);
-    let mut lists = Vec::new();
-    directory::walk(store, space, meta.directory, |list, _, _| lists.push(list))?;
+    let lists = directory::lists(store, space, meta.directory)?;
     let mut sizes = Sizes { lists: lists.len() as u64, ..Sizes::default() };
     for list in lists {
         let (mut block, mut chain, mut rows): (Block, _, _) = (list.first, Chain::default(), 0);

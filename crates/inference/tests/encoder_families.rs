@@ -5,7 +5,8 @@
 mod fixture;
 
 use fixture::{CONFIGS, Fixture, reference};
-use pg_answer_inference::{Encoder, Error, Pool, Reranker, Role};
+use pg_answer_inference::encoder::Tokens;
+use pg_answer_inference::{Encoder, Error, Kernels, Pool, Reranker, Role};
 use pg_answer_models::Kind;
 use serde::Deserialize;
 
@@ -64,6 +65,33 @@ fn sentence_encoders_give_the_vectors_of_the_origin() {
                     assert!((got - want).abs() < 1e-5, "{name}, {:?}: {got}, not {want}", case.text);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn packed_weights_give_nearly_the_same() {
+    for name in ["bert_cls", "xlm_roberta_mean", "distilbert_mean"] {
+        let model = Fixture::new(name, Kind::Encoder, CONFIGS[0]);
+        let encoder = Encoder::load_for(&model.model, Kernels::Packed).unwrap();
+        let exact = Encoder::load_for(&model.model, Kernels::Exact).unwrap();
+        assert_eq!(encoder.max_tokens(), exact.max_tokens());
+        let pool = Pool::new(2).unwrap();
+        let mut cases: Vec<(Vec<u32>, Vec<f32>)> = reference::<Reference<Sentence>>(name)
+            .cases
+            .into_iter()
+            .map(|case| (encoder.tokenize(&case.text, Role::Plain).unwrap().ids, case.embedding))
+            .collect();
+        // Padding in a text has a place of its own.
+        let ids = [&cases[0].0[..3], &[1], &cases[0].0[3..]].concat();
+        let tokens = |ids: &[u32]| Tokens { ids: ids.to_vec(), untruncated: ids.len() };
+        let want = exact.embed(&[tokens(&ids)], &pool, &mut || Ok(())).unwrap().remove(0);
+        cases.push((ids, want));
+        let batch: Vec<Tokens> = cases.iter().map(|(ids, _)| tokens(ids)).collect();
+        let got = encoder.embed(&batch, &pool, &mut || Ok(())).unwrap();
+        for (i, (vector, (_, want))) in got.iter().zip(&cases).enumerate() {
+            let alike: f32 = vector.iter().zip(want).map(|(a, b)| a * b).sum();
+            assert!(alike > 0.9995 && vector != want, "{name}, {i}: {alike}");
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Bert {
     shape: Shape,
     activation: Activation,
     epsilon: f32,
+    /// In a RoBERTa.
+    padding: Option<u32>,
     level: Level,
     packed: Packed,
 }
@@ -76,6 +78,7 @@ impl Bert {
             shape: Shape::new(config),
             activation: config.activation,
             epsilon: config.epsilon,
+            padding: config.padding,
             level: Level::best(),
             packed,
         }
@@ -88,7 +91,7 @@ impl Bert {
 
     /// Most tokens of a text.
     pub fn positions(&self) -> usize {
-        self.packed.positions.len() / self.shape.hidden
+        (self.packed.positions.len() / self.shape.hidden).saturating_sub(usize::from(self.padding.is_some()))
     }
 
     /// Number of token ids that are known.
@@ -132,7 +135,15 @@ impl Bert {
         let mut sum = vec![0.0; h];
         let mut r = 0;
         for text in texts {
-            for (position, &id) in text.iter().enumerate() {
+            let mut next = 0;
+            for &id in *text {
+                // A RoBERTa counts from 1, and leaves padding at 0 wherever it stands.
+                let position = match self.padding {
+                    Some(padding) if padding == id => 0,
+                    Some(_) => next + 1,
+                    None => next,
+                };
+                next += usize::from(self.padding != Some(id));
                 let word = usize::try_from(id).ok().and_then(|id| words.chunks_exact(h).nth(id));
                 let word = word.ok_or_else(|| Error::InvalidInput(format!("token id {id} is unknown")))?;
                 let place = self.packed.positions.chunks_exact(h).nth(position);

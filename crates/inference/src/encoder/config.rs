@@ -42,6 +42,10 @@ pub struct Bert {
     pub epsilon: f32,
     /// Between the two dense layers of the feed-forward part.
     pub activation: Activation,
+    /// Whether its tensors have DistilBERT's names.
+    pub distilled: bool,
+    /// Id of the padding token in a RoBERTa: the first token of a text has the position after it.
+    pub padding: Option<u32>,
 }
 
 /// Function between the two dense layers of the feed-forward part.
@@ -156,32 +160,41 @@ impl Config {
 }
 
 impl Bert {
-    /// Reads the configuration of a BERT.
+    /// Reads the configuration of a BERT, RoBERTa or DistilBERT, which `family` names; none for other networks.
     ///
     /// # Errors
     /// As [`Config::read`].
-    pub fn read(fields: &Fields) -> Result<Self> {
+    pub fn read(fields: &Fields, family: &str) -> Result<Option<Self>> {
+        let distilled = match family {
+            "bert" | "roberta" => false,
+            "distilbert" => true,
+            _ => return Ok(None),
+        };
+        let key = |bert: &'static str, other: &'static str| if distilled { other } else { bert };
         if fields.flag_or("is_decoder", false) {
             return Err(fields.unsupported("it is a BERT decoder".to_owned()));
         }
         if let Some(other) = fields.text("position_embedding_type").filter(|kind| *kind != "absolute") {
             return Err(fields.unsupported(format!("position_embedding_type {other}")));
         }
-        let hidden = fields.size("hidden_size")?;
-        let activation = match fields.activation_or("hidden_act", network::Activation::Gelu)? {
-            network::Activation::Gelu => Activation::Gelu,
-            network::Activation::GeluTanh => Activation::GeluTanh,
-            network::Activation::Relu => Activation::Relu,
-            other => return Err(fields.unsupported(format!("hidden_act {other:?}"))),
-        };
-        Ok(Self {
+        let hidden = fields.size(key("hidden_size", "dim"))?;
+        let activation =
+            match fields.activation_or(key("hidden_act", "activation"), network::Activation::Gelu)? {
+                network::Activation::Gelu => Activation::Gelu,
+                network::Activation::GeluTanh => Activation::GeluTanh,
+                network::Activation::Relu => Activation::Relu,
+                other => return Err(fields.unsupported(format!("hidden_act {other:?}"))),
+            };
+        Ok(Some(Self {
             hidden,
-            intermediate: fields.size("intermediate_size")?,
-            heads: fields.heads("num_attention_heads", hidden)?,
-            layers: fields.layers("num_hidden_layers")?,
-            epsilon: fields.epsilon("layer_norm_eps", 1e-12)?,
+            intermediate: fields.size(key("intermediate_size", "hidden_dim"))?,
+            heads: fields.heads(key("num_attention_heads", "n_heads"), hidden)?,
+            layers: fields.layers(key("num_hidden_layers", "n_layers"))?,
+            epsilon: if distilled { 1e-12 } else { fields.epsilon("layer_norm_eps", 1e-12)? },
             activation,
-        })
+            distilled,
+            padding: (family == "roberta").then(|| fields.id("pad_token_id").unwrap_or(1)),
+        }))
     }
 }
 

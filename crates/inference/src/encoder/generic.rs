@@ -26,7 +26,7 @@ impl Generic {
     /// # Errors
     /// [`pg_answer_models::Error::Damaged`] when a tensor is missing or has not the configuration's shape.
     pub fn read(files: &Files<'_>, config: &Config) -> Result<Self> {
-        let weights = Weights::read(files)?;
+        let weights = Weights::read(files, false)?;
         let (h, wide) = (config.hidden, config.intermediate);
         let mut tensors = HashMap::new();
         let mut memory = 0;

@@ -94,10 +94,11 @@ impl Network {
 /// As [`Network::open`].
 pub fn packable(model: &InstalledModel, files: &Files<'_>, kernels: Kernels) -> Result<Option<Config>> {
     let (fields, family) = Source::fields(model, files)?;
-    if family.name != "bert" || kernels == Kernels::Exact {
+    // Candle's network, too, is only for BERT as it is.
+    if kernels == Kernels::Exact || (kernels == Kernels::Candle && family.name != "bert") {
         return Ok(None);
     }
-    let config = Config::read(&fields)?;
+    let Some(config) = Config::read(&fields, family.name)? else { return Ok(None) };
     let suits = kernels != Kernels::Auto || config.hidden / config.heads >= MIN_HEAD;
     Ok(suits.then_some(config))
 }

@@ -93,7 +93,8 @@ pub struct Layer {
 pub struct Packed {
     /// vocabulary × hidden, bits of f16.
     pub words: View<u16>,
-    /// positions × hidden: each with the row of token type 0, which all tokens of a single text have.
+    /// positions × hidden: each with the row of token type 0, which all tokens of a single text have. In a RoBERTa the
+    /// first is that of padding.
     pub positions: View<f32>,
     /// After the embeddings.
     pub norm: NormWeights,
@@ -203,10 +204,13 @@ pub fn build(
     if head_dim < MIN_HEAD {
         return Err(files.unsupported(format!("its attention heads have only {head_dim} elements")));
     }
-    let weights = Weights::read(files)?;
+    let weights = Weights::read(files, config.distilled)?;
     let table = |name: &str| weights.get(&format!("embeddings.{name}.weight"), &[0, h]);
-    let (words, mut positions, kind) =
-        (table("word_embeddings")?, table("position_embeddings")?, table("token_type_embeddings")?);
+    let (words, mut positions) = (table("word_embeddings")?, table("position_embeddings")?);
+    let has_kinds = weights.has("embeddings.token_type_embeddings.weight");
+    let kind = if has_kinds { table("token_type_embeddings")? } else { Vec::new() };
+    let unused = config.padding.map_or(0, |padding| padding as usize).saturating_mul(h);
+    positions.drain(..unused.min(positions.len()));
     for row in positions.chunks_exact_mut(h) {
         row.iter_mut().zip(&kind).for_each(|(p, t)| *p += t);
     }

@@ -8,7 +8,7 @@ use crate::network::Tensors;
 /// The tensors of a model's files.
 pub struct Weights {
     tensors: Tensors,
-    /// What stands before every name: "" or "bert.".
+    /// What stands before every name: "" or "bert.", "roberta.", "distilbert.".
     prefix: &'static str,
 }
 
@@ -17,10 +17,20 @@ impl Weights {
     ///
     /// # Errors
     /// [`pg_answer_models::Error::Damaged`].
-    pub fn read(files: &Files<'_>) -> Result<Self> {
-        let tensors = tensors(files)?;
-        let prefix = if tensors.has("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
-        Ok(Self { tensors, prefix })
+    pub fn read(files: &Files<'_>, distilled: bool) -> Result<Self> {
+        let mut tensors = tensors(files)?;
+        if distilled {
+            tensors.set_rename(distilled_name);
+        }
+        let words = "embeddings.word_embeddings.weight";
+        let prefixes = ["bert.", "roberta.", "distilbert."];
+        let prefix = prefixes.into_iter().find(|prefix| tensors.has(&format!("{prefix}{words}")));
+        Ok(Self { tensors, prefix: prefix.unwrap_or_default() })
+    }
+
+    /// Whether there is a tensor `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.has(&format!("{}{name}", self.prefix))
     }
 
     /// Looks whether the tensor `name` has `shape`, where 0 stands for any number, at least 1.
@@ -47,4 +57,20 @@ impl Weights {
         let (rows, width) = self.tensors.shape(&name).unwrap_or_default();
         self.tensors.vector(&name, rows * width)
     }
+}
+
+/// DistilBERT's name of what BERT calls `name`.
+fn distilled_name(name: &str) -> Option<String> {
+    const PARTS: [(&str, &str); 9] = [
+        ("encoder.layer.", "transformer.layer."),
+        ("attention.self.query", "attention.q_lin"),
+        ("attention.self.key", "attention.k_lin"),
+        ("attention.self.value", "attention.v_lin"),
+        ("attention.output.dense", "attention.out_lin"),
+        ("attention.output.LayerNorm", "sa_layer_norm"),
+        ("intermediate.dense", "ffn.lin1"),
+        ("output.dense", "ffn.lin2"),
+        ("output.LayerNorm", "output_layer_norm"),
+    ];
+    Some(PARTS.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to)))
 }

@@ -11,12 +11,13 @@ const NEIGHBOURS: f64 = 10.0;
 /// Of the misses that a recall allows, the share that the codes may make; the rest is for lists not visited.
 const CODES_SHARE: f64 = 0.35;
 
-/// For each of [`LEVELS`] the lists to visit. All zero if the sample tells nothing.
+/// For each of [`LEVELS`] the lists to visit, with the list that each point is in. All zero if the sample tells nothing.
 ///
 /// The nearest row within a sample of a tenth is about as far as the tenth nearest of all rows, so neighbours are
 /// counted in the sample's proportion.
-pub(super) fn probes(
+pub(crate) fn probes(
     points: &Points,
+    lists: &[u32],
     centroids: &Points,
     rows: f64,
     product: bool,
@@ -33,13 +34,10 @@ pub(super) fn probes(
     // Distances to the rows, less the square of the query; for products, the negative product.
     let distance = |square: f32, dot: f32| if product { -dot } else { square - 2.0 * dot };
     let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::new(); QUERIES];
-    let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
-    let mut lists = Vec::with_capacity(n);
+    let mut scratch = Vec::new();
     let query_points = Points { values: queries, width };
     for (batch, chunk) in points.values.chunks(BATCH * width).enumerate() {
         check()?;
-        kmeans::assign(chunk, centroids, &centroid_squares, &mut scratch, &mut nearest);
-        lists.extend(nearest.iter().map(|(list, _)| *list));
         kmeans::products(chunk, &query_points, &mut scratch);
         for (i, dots) in scratch.chunks_exact(QUERIES).enumerate() {
             let row = batch * BATCH + i;
