@@ -46,12 +46,13 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN 0;
     END;
-    -- As many entries as hold the keys that there is time for, and no more are locked. A key in several of them is one row's work.
+    -- As many entries as hold the keys that there is time for, and no more are locked. A key in several of them is one row's work:
+    -- entries of one key each can all be of one row.
     attempts := 0;
     keys := 0;
     OPEN due_entries FOR EXECUTE format('SELECT id_of_entry, cardinality(%s) FROM %s WHERE attempts = 0 AND due <= clock_timestamp() '
                                         'ORDER BY id_of_entry FOR UPDATE SKIP LOCKED', key, p.queue);
-    WHILE keys < wanted LOOP
+    WHILE keys < wanted OR (keys < 1024 AND keys = cardinality(entries)) LOOP
         FETCH due_entries INTO entry, entry_keys;
         EXIT WHEN NOT FOUND;
         entries := entries || entry;
