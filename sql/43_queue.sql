@@ -9,6 +9,10 @@ CREATE FUNCTION pg_answer_embed_entries(source regclass, building boolean, entri
     AS 'MODULE_PATHNAME', 'pg_answer_embed_entries_wrapper' LANGUAGE C VOLATILE STRICT COST 10000000;
 COMMENT ON FUNCTION pg_answer_embed_entries(regclass, boolean, bigint[]) IS 'embeds the rows of some entries of a queue';
 
+CREATE FUNCTION pg_answer_keys_at_once() RETURNS bigint
+    AS 'MODULE_PATHNAME', 'pg_answer_keys_at_once_wrapper' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION pg_answer_keys_at_once() IS 'how many keys a transaction of this session shall take from a queue';
+
 -- Called by pg_answer_process_batch as the owner of the source.
 CREATE FUNCTION pg_answer_take_batch(source regclass, building boolean) RETURNS bigint LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$
@@ -21,6 +25,7 @@ DECLARE
     entry_keys bigint;
     entries bigint[];
     keys bigint;
+    wanted CONSTANT bigint := @extschema@.pg_answer_keys_at_once();
     attempts integer;
     message text;
 BEGIN
@@ -41,12 +46,13 @@ BEGIN
     EXCEPTION WHEN lock_not_available THEN
         RETURN 0;
     END;
-    -- As many entries as hold about a thousand keys, and no more are locked. A key in several of them is one row's work.
+    -- As many entries as hold the keys that there is time for, and no more are locked. A key in several of them is one row's work:
+    -- entries of one key each can all be of one row.
     attempts := 0;
     keys := 0;
     OPEN due_entries FOR EXECUTE format('SELECT id_of_entry, cardinality(%s) FROM %s WHERE attempts = 0 AND due <= clock_timestamp() '
                                         'ORDER BY id_of_entry FOR UPDATE SKIP LOCKED', key, p.queue);
-    WHILE keys < 1024 LOOP
+    WHILE keys < wanted OR (keys < 1024 AND keys = cardinality(entries)) LOOP
         FETCH due_entries INTO entry, entry_keys;
         EXIT WHEN NOT FOUND;
         entries := entries || entry;

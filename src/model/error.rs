@@ -1,6 +1,7 @@
 //! What users are told about models that are missing, damaged or misused.
 
 use pg_answer_inference::Error;
+use pg_answer_models::Catalogue;
 use pgrx::PgSqlErrorCode as Code;
 
 use crate::error::Report;
@@ -17,10 +18,7 @@ impl From<pg_answer_models::Error> for Report {
                 let root = root.display().to_string();
                 Report::new(Code::ERRCODE_UNDEFINED_OBJECT, message)
                     .detail(format!("There is no such model in pg_answer.model_path, \"{root}\"."))
-                    .hint(format!(
-                        "Run on the server: pg_answer_model pull {name} --model-path {}",
-                        shell_quote(&root)
-                    ))
+                    .hint(how_to_get(&name, &root))
             }
             Model::Damaged { path, .. } => {
                 let name = path.strip_prefix(settings::model_path()).ok().and_then(|p| p.iter().next());
@@ -60,6 +58,15 @@ impl From<Error> for Report {
             Error::Internal(_) => Report::new(Code::ERRCODE_INTERNAL_ERROR, message),
         }
     }
+}
+
+/// The command that installs the model `name`, if it is one that can be pulled.
+fn how_to_get(name: &str, root: &str) -> String {
+    if Catalogue::built_in().is_ok_and(|catalogue| catalogue.get(name).is_ok()) {
+        return format!("Run on the server: pg_answer_model pull {name} --model-path {}", shell_quote(root));
+    }
+    "\"pg_answer_model list --available\" shows what can be pulled; \"pg_answer_model add\" installs other models."
+        .to_owned()
 }
 
 /// `text` as one word of a POSIX shell.

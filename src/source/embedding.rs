@@ -23,7 +23,7 @@ pub struct Row {
 /// A chunk of a row.
 pub struct Piece {
     /// Which of the rows.
-    row: usize,
+    pub row: usize,
     /// Which chunk of the row, from 0.
     ordinal: i32,
     chunk: Chunk,

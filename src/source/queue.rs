@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use pgrx::{PgSqlErrorCode as Code, pg_sys};
 
-use super::embedding::{Row, embed, key_arrays, remove_gone, replace};
+use super::embedding::{Piece, Row, embed, key_arrays, remove_gone, replace};
 use super::owner::{ActingAs, must_be, owner_of};
 use super::plan::{Plan, plans, schema_of};
 use crate::error::{OrRaise, Report};
@@ -19,19 +19,16 @@ const BUDGET: Duration = Duration::from_millis(300);
 /// Rows that are embedded before anybody looks at the clock.
 const SMALLEST_SLICE: usize = 16;
 const LARGEST_SLICE: usize = 512;
+/// Keys that a transaction takes from a queue: what it has no time for was read in vain.
+const FEWEST_KEYS: usize = 128;
+const MOST_KEYS: usize = 1024;
 /// How long rows wait that somebody is writing.
 const BUSY: &str = "clock_timestamp() + interval '200 ms'";
 
 thread_local! {
     /// As many rows as this session has embedded in half of the budget at least.
     static SLICE: Cell<usize> = const { Cell::new(SMALLEST_SLICE) };
-}
-
-/// A row that waits, as it was read.
-struct Waiting {
-    row: Row,
-    /// Transaction that wrote the version that was read; none when there is no row.
-    version: Option<String>,
+    static KEYS: Cell<usize> = const { Cell::new(FEWEST_KEYS) };
 }
 
 /// One transaction's work on the queue of a source, as the owner, on whose behalf the caller must be allowed to act.
@@ -86,15 +83,17 @@ fn pg_answer_embed_entries(
         let Some(plan) = plans.iter().find(|plan| plan.building == building) else {
             Report::new(Code::ERRCODE_UNDEFINED_OBJECT, "the source has no chunks").raise();
         };
-        let waiting = read(client, plan, &ids);
-        let mut rest = &waiting[..];
+        let (rows, versions) = read(client, plan, &ids);
+        let (mut pieces, mut done) = (Vec::new(), 0);
         let start = Instant::now();
-        while !rest.is_empty() && (start.elapsed() < BUDGET) {
+        while done < rows.len() && start.elapsed() < BUDGET {
             let slice = SLICE.get();
-            let (now, later) = rest.split_at(slice.min(rest.len()));
-            rest = later;
+            let now = &rows[done..rows.len().min(done + slice)];
             let began = Instant::now();
-            embed_slice(client, plan, now, &ids);
+            let mut made = embed(plan, now);
+            made.iter_mut().for_each(|piece| piece.row += done);
+            pieces.extend(made);
+            done += now.len();
             let took = began.elapsed();
             SLICE.set(
                 match slice {
@@ -105,16 +104,27 @@ fn pg_answer_embed_entries(
                 .clamp(SMALLEST_SLICE, LARGEST_SLICE),
             );
         }
-        let rest: Vec<&Row> = rest.iter().map(|waiting| &waiting.row).collect();
+        KEYS.set((2 * done).clamp(FEWEST_KEYS, MOST_KEYS));
+        store(client, plan, (&rows[..done], &versions[..done]), &pieces, &ids);
+        let rest: Vec<&Row> = rows[done..].iter().collect();
         queue_again(client, plan, &rest, &ids, "'-infinity'");
         let sql = format!("DELETE FROM {} WHERE id_of_entry = ANY ($1)", plan.queue);
         client.update(&sql, None, &[ids.clone().into()]).or_raise();
-        i64::try_from(waiting.len()).unwrap_or(i64::MAX)
+        i64::try_from(rows.len()).unwrap_or(i64::MAX)
     })
 }
 
+/// How many keys a transaction shall take from a queue: twice as many as the last one of this session had time for.
+#[pg_extern(sql = false)]
+fn pg_answer_keys_at_once() -> i64 {
+    i64::try_from(KEYS.get()).unwrap_or(i64::MAX)
+}
+
+/// Of a row as it was read, the transaction that wrote it; none when there is no row.
+type Version = Option<String>;
+
 /// The rows whose keys stand in the entries `ids`, each once.
-fn read(client: &mut SpiClient<'_>, plan: &Plan, ids: &[i64]) -> Vec<Waiting> {
+fn read(client: &mut SpiClient<'_>, plan: &Plan, ids: &[i64]) -> (Vec<Row>, Vec<Version>) {
     let keys = plan.chunk_key();
     let content: Vec<String> = plan.content.iter().map(|c| format!("s.{c}::text")).collect();
     // LATERAL ... OFFSET 0: a look-up of each key, however large the table.
@@ -130,31 +140,37 @@ fn read(client: &mut SpiClient<'_>, plan: &Plan, ids: &[i64]) -> Vec<Waiting> {
     );
     let version = plan.key.len() + 1;
     let rows = client.update(&sql, None, &[ids.to_vec().into()]).or_raise();
-    rows.map(|tuple| Waiting {
-        row: Row::read(&tuple, plan, 1, version + 1),
-        version: tuple.get::<String>(version).or_raise(),
-    })
-    .collect()
+    rows.map(|tuple| (Row::read(&tuple, plan, 1, version + 1), tuple.get::<String>(version).or_raise()))
+        .unzip()
 }
 
-fn embed_slice(client: &mut SpiClient<'_>, plan: &Plan, waiting: &[Waiting], ids: &[i64]) {
-    let (there, gone): (Vec<&Waiting>, Vec<&Waiting>) = waiting.iter().partition(|w| w.version.is_some());
-    let rows: Vec<Row> =
-        there.iter().map(|w| Row { key: w.row.key.clone(), content: w.row.content.clone() }).collect();
-    let pieces = embed(plan, &rows);
+/// Puts `pieces` in the place of the chunks of those rows that nobody has written since they were read; the others are
+/// queued again, and of rows that are gone the chunks go.
+fn store(
+    client: &mut SpiClient<'_>,
+    plan: &Plan,
+    (rows, versions): (&[Row], &[Version]),
+    pieces: &[Piece],
+    ids: &[i64],
+) {
     // Whoever writes a row queues it, so what was read is right unless it was written since; a lock keeps it so until
     // the chunks are committed. It is taken after the embedding: nobody waits for a model.
-    let unchanged = lock_unchanged(client, plan, &there);
-    replace(client, plan, &rows, &pieces, &|row| unchanged.contains(&row));
-    let gone: Vec<&Row> = gone.iter().map(|w| &w.row).collect();
+    let unchanged = lock_unchanged(client, plan, rows, versions);
+    replace(client, plan, rows, pieces, &|row| unchanged.contains(&row));
+    let left = rows.iter().zip(versions).enumerate().filter(|(row, _)| !unchanged.contains(row));
+    let (busy, gone): (Vec<_>, Vec<_>) = left.map(|(_, row)| row).partition(|(_, version)| version.is_some());
+    let [busy, gone] = [busy, gone].map(|some| some.into_iter().map(|(row, _)| row).collect::<Vec<&Row>>());
     remove_gone(client, plan, &gone);
-    let busy: Vec<&Row> =
-        rows.iter().enumerate().filter(|(i, _)| !unchanged.contains(i)).map(|(_, row)| row).collect();
     queue_again(client, plan, &busy, ids, BUSY);
 }
 
 /// Which of the rows nobody has written since they were read; these are locked against it.
-fn lock_unchanged(client: &mut SpiClient<'_>, plan: &Plan, rows: &[&Waiting]) -> HashSet<usize> {
+fn lock_unchanged(
+    client: &mut SpiClient<'_>,
+    plan: &Plan,
+    rows: &[Row],
+    versions: &[Version],
+) -> HashSet<usize> {
     if rows.is_empty() {
         return HashSet::new();
     }
@@ -167,8 +183,8 @@ fn lock_unchanged(client: &mut SpiClient<'_>, plan: &Plan, rows: &[&Waiting]) ->
         plan.source,
         plan.join(" AND ", |i, k| format!("s.{} {} u.k{i}::{}", k.name, k.equal, k.type_name)),
     );
-    let mut arguments = key_arrays(plan, rows.iter().map(|w| &w.row));
-    arguments.push(rows.iter().map(|w| w.version.clone()).collect::<Vec<Option<String>>>().into());
+    let mut arguments = key_arrays(plan, rows.iter());
+    arguments.push(versions.to_vec().into());
     let locked = client.update(&sql, None, &arguments).or_raise();
     locked
         .filter_map(|tuple| tuple.get::<i64>(1).or_raise())

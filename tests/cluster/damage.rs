@@ -46,9 +46,10 @@ fn a_missing_model_says_how_to_pull_it() -> Result<()> {
         let error = clean_error(&cluster, sql)?;
         let hint = error.hint().unwrap_or_default();
         ensure!(error.message().contains(model), "{error:?}");
-        if model != "other-model" {
-            ensure!(hint.contains(&format!("pg_answer_model pull {model}")), "{error:?}");
-        }
+        // What is in no catalogue cannot be pulled.
+        let command =
+            if model == "other-model" { "list --available".to_owned() } else { format!("pull {model}") };
+        ensure!(hint.contains(&format!("pg_answer_model {command}")), "{error:?}");
     }
     Ok(())
 }
