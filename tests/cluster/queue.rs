@@ -41,8 +41,16 @@ fn write_round(client: &mut Client, writer: i32, round: i32) -> Result<(), postg
     Ok(())
 }
 
-/// Writes all rounds, again from the first while `finished` is not set; a lost connection is made anew.
-fn write(config: &postgres::Config, writer: i32, finished: &AtomicBool) -> Result<()> {
+/// What the crashes have come to.
+#[derive(Default)]
+struct Crashes {
+    finished: AtomicBool,
+    /// The server could not be crashed or started.
+    failed: AtomicBool,
+}
+
+/// Writes all rounds, again from the first while the crashes go on; a lost connection is made anew.
+fn write(config: &postgres::Config, writer: i32, crashes: &Crashes) -> Result<()> {
     let mut client: Option<Client> = None;
     loop {
         for round in 0..ROUNDS {
@@ -61,10 +69,11 @@ fn write(config: &postgres::Config, writer: i32, finished: &AtomicBool) -> Resul
                         Err(e) => return Err(e.into()),
                     }
                 }
+                ensure!(!crashes.failed.load(Ordering::Relaxed), "there is no server any more");
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
-        if finished.load(Ordering::Relaxed) {
+        if crashes.finished.load(Ordering::Relaxed) {
             return Ok(());
         }
     }
@@ -77,12 +86,12 @@ fn twenty_crashes_lose_no_row() -> Result<()> {
     let database = cluster.create_database("kill")?;
     cluster.client(&database)?.batch_execute(SOURCE)?;
     let config = cluster.config("postgres", &database);
-    let finished = AtomicBool::new(false);
+    let crashes = Crashes::default();
     std::thread::scope(|scope| -> Result<()> {
         let writers: Vec<_> = (0..WRITERS)
             .map(|w| {
-                let (config, finished) = (&config, &finished);
-                scope.spawn(move || write(config, w, finished))
+                let (config, crashes) = (&config, &crashes);
+                scope.spawn(move || write(config, w, crashes))
             })
             .collect();
         let mut random = 4711u64;
@@ -92,7 +101,8 @@ fn twenty_crashes_lose_no_row() -> Result<()> {
             cluster.kill()?;
             cluster.start()
         });
-        finished.store(true, Ordering::Relaxed);
+        crashes.failed.store(killed.is_err(), Ordering::Relaxed);
+        crashes.finished.store(true, Ordering::Relaxed);
         let written = writers.into_iter().try_for_each(|w| w.join().expect("no panic"));
         killed.and(written)
     })?;

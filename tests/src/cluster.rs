@@ -168,6 +168,8 @@ impl Cluster {
     pub fn kill(&mut self) -> Result<()> {
         let pid_file = std::fs::read_to_string(self.data().join("postmaster.pid")).context("not running")?;
         let postmaster = pid_file.lines().next().context("empty postmaster.pid")?;
+        // Stopped first: else it could start one more process after they are listed.
+        run(Command::new("kill").args(["-STOP", postmaster]))?;
         let children = run(Command::new("ps").args(["-o", "pid=", "--ppid", postmaster]))?;
         // The postmaster first: it would restart the server when it sees a child die.
         run(Command::new("kill").args(["-9", postmaster]))?;
