@@ -92,7 +92,7 @@ fn pg_answer_fuse(
 /// Chunks, best first, as passages: the index of each one's best chunk, from 1, and its first and last chunk's ordinals.
 /// `diversity` puts passages first that differ, by maximal marginal relevance.
 #[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn pg_answer_merge(
     documents: Vec<i64>,
     ordinals: Vec<i32>,

@@ -62,7 +62,7 @@ fn pg_answer_label_probabilities(
     if present.iter().any(|label| label.trim().is_empty()) {
         invalid("a label must not be empty".to_owned()).raise();
     }
-    let name = model.map_or_else(|| decoder_or_encoder(), str::to_owned);
+    let name = model.map_or_else(decoder_or_encoder, str::to_owned);
     let scores = match model::kind(&name).or_raise() {
         Kind::Encoder => {
             let content = embed_text(content, &name, Role::Plain);
