@@ -1,7 +1,7 @@
 -- Five questions that the manual answers, and one that it does not.
 \pset format unaligned
 \pset tuples_only on
-\set question 'Which configuration file decides who may connect from which host?'
+\set question 'Which TCP port does the server listen on unless told otherwise?'
 \ir ask.sql
 \set question 'CREATE INDEX without a USING clause gives me what kind of index?'
 \ir ask.sql
