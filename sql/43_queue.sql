@@ -9,12 +9,8 @@ CREATE FUNCTION pg_answer_embed_entries(source regclass, building boolean, entri
     AS 'MODULE_PATHNAME', 'pg_answer_embed_entries_wrapper' LANGUAGE C VOLATILE STRICT COST 10000000;
 COMMENT ON FUNCTION pg_answer_embed_entries(regclass, boolean, bigint[]) IS 'embeds the rows of some entries of a queue';
 
-CREATE FUNCTION pg_answer_keys_at_once() RETURNS bigint
-    AS 'MODULE_PATHNAME', 'pg_answer_keys_at_once_wrapper' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION pg_answer_keys_at_once() IS 'how many keys a transaction of this session shall take from a queue';
-
 -- Called by pg_answer_process_batch as the owner of the source.
-CREATE FUNCTION pg_answer_take_batch(source regclass, building boolean) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION pg_answer_take_batch(source regclass, building boolean, wanted bigint) RETURNS bigint LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -25,7 +21,6 @@ DECLARE
     entry_keys bigint;
     entries bigint[];
     keys bigint;
-    wanted CONSTANT bigint := @extschema@.pg_answer_keys_at_once();
     attempts integer;
     message text;
 BEGIN
@@ -93,7 +88,7 @@ BEGIN
     END IF;
     RETURN keys;
 END $$;
-COMMENT ON FUNCTION pg_answer_take_batch(regclass, boolean) IS 'takes entries of a queue that are due, and sees to those that fail';
+COMMENT ON FUNCTION pg_answer_take_batch(regclass, boolean, bigint) IS 'takes entries of a queue that are due, and sees to those that fail';
 
 CREATE FUNCTION pg_answer_queue_state(source regclass, building boolean,
     OUT waiting bigint, OUT failed bigint, OUT oldest timestamptz)

@@ -17,6 +17,11 @@ impl Report {
         Self { code, message: message.into(), detail: None, hint: None }
     }
 
+    /// An error about an argument's value.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+    }
+
     /// What was found, in a sentence.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());

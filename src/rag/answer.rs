@@ -5,7 +5,7 @@ use std::time::Instant;
 use pg_answer_inference::decoder::Message;
 use pg_answer_rag::{Checked, Passage, Prompts, Unsupported, pack};
 use pgrx::prelude::*;
-use pgrx::{Array, JsonB, PgSqlErrorCode as Code};
+use pgrx::{Array, JsonB};
 use serde_json::{Value, json};
 
 use crate::error::{OrRaise, Report};
@@ -32,7 +32,7 @@ impl<'a> Task<'a> {
         context_tokens: i32,
     ) -> Self {
         let budget = usize::try_from(context_tokens).ok().filter(|n| *n > 0).unwrap_or_else(|| {
-            invalid(format!("context_tokens must be at least 1, not {context_tokens}")).raise()
+            Report::invalid(format!("context_tokens must be at least 1, not {context_tokens}")).raise()
         });
         let model = model.map_or_else(settings::generation_model, str::to_owned);
         let packed = if given.is_empty() {
@@ -55,7 +55,8 @@ impl<'a> Task<'a> {
 
     pub(super) fn messages(&self, system: &str, message: &str) -> Vec<Message> {
         let wrong = |reason: String| -> Report {
-            invalid(format!("a prompt template is wrong: {reason}")).hint("See the table pg_answer_prompts.")
+            Report::invalid(format!("a prompt template is wrong: {reason}"))
+                .hint("See the table pg_answer_prompts.")
         };
         let prompts = Prompts::new(system, message).map_err(wrong).or_raise();
         let messages = prompts.messages(self.query, &self.passages).map_err(wrong).or_raise();
@@ -81,15 +82,11 @@ impl<'a> Task<'a> {
     }
 }
 
-pub(super) fn invalid(message: String) -> Report {
-    Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
-}
-
 /// Passages that are not empty, with their places.
 pub(super) fn collect(contents: &Array<&str>, titles: &Array<&str>) -> Vec<(usize, Passage)> {
     let titles: Vec<Option<&str>> = titles.iter().collect();
     if titles.len() > contents.len() {
-        invalid("there are more titles than passages".to_owned())
+        Report::invalid("there are more titles than passages")
             .detail(format!("{} titles, {} passages.", titles.len(), contents.len()))
             .raise();
     }
@@ -147,7 +144,7 @@ fn pg_answer_write(
         name!(write_ms, f64),
     ),
 > {
-    let unsupported: Unsupported = on_unsupported.parse().map_err(invalid).or_raise();
+    let unsupported: Unsupported = on_unsupported.parse().map_err(Report::invalid).or_raise();
     let began = Instant::now();
     let task = Task::new(query, &collect(&contents, &titles), model, context_tokens);
     if task.passages.is_empty() {

@@ -5,7 +5,6 @@ use pg_answer_rag::{Message, history};
 use pgrx::prelude::*;
 use pgrx::{Array, JsonB};
 
-use super::answer::invalid;
 use crate::error::{OrRaise, Report};
 use crate::generate::{Choices, converse};
 use crate::model::with_decoder;
@@ -17,7 +16,7 @@ const QUESTION_TOKENS: i32 = 96;
 fn read(messages: &JsonB) -> Vec<Message> {
     let wrong = |reason| -> Report {
         let example = r#"[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]"#;
-        invalid(reason).hint(format!("Write messages like {example}, the last of them the user's."))
+        Report::invalid(reason).hint(format!("Write messages like {example}, the last of them the user's."))
     };
     history::read(&messages.0).map_err(wrong).or_raise()
 }
@@ -26,7 +25,7 @@ fn read(messages: &JsonB) -> Vec<Message> {
 fn trim(messages: Vec<Message>, model: &str, context_tokens: Option<i32>, max_tokens: i32) -> Vec<Message> {
     let wanted = context_tokens.map(|wanted| match usize::try_from(wanted) {
         Ok(wanted) if wanted > 0 => wanted,
-        _ => invalid(format!("context_tokens must be at least 1, not {wanted}")).raise(),
+        _ => Report::invalid(format!("context_tokens must be at least 1, not {wanted}")).raise(),
     });
     with_decoder(model, |decoder, _| {
         let window = decoder.context_length().saturating_sub(usize::try_from(max_tokens).unwrap_or(0));

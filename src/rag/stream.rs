@@ -5,8 +5,8 @@ use pg_answer_rag::{Passage, Sentences, Unsupported};
 use pgrx::Array;
 use pgrx::prelude::*;
 
-use super::answer::{Task, collect, invalid};
-use crate::error::OrRaise;
+use super::answer::{Task, collect};
+use crate::error::{OrRaise, Report};
 use crate::generate::Choices;
 use crate::model::{Run, check, with_decoder};
 
@@ -108,7 +108,7 @@ fn pg_answer_stream(
     on_unsupported: &str,
     refusal: Option<&str>,
 ) -> SetOfIterator<'static, String> {
-    let unsupported: Unsupported = on_unsupported.parse().map_err(invalid).or_raise();
+    let unsupported: Unsupported = on_unsupported.parse().map_err(Report::invalid).or_raise();
     let given = collect(&contents, &titles);
     // The last is the first.
     let attempts = match given.len() {

@@ -28,6 +28,7 @@ const BUSY: &str = "clock_timestamp() + interval '200 ms'";
 thread_local! {
     /// As many rows as this session has embedded in half of the budget at least.
     static SLICE: Cell<usize> = const { Cell::new(SMALLEST_SLICE) };
+    /// How many keys the next transaction takes: twice as many as the last one had time for.
     static KEYS: Cell<usize> = const { Cell::new(FEWEST_KEYS) };
 }
 
@@ -40,14 +41,10 @@ fn pg_answer_process_batch(source: pg_sys::Oid, building: bool, fcinfo: pg_sys::
         pg_sys::PreventCommandDuringRecovery(c"embedding of queued rows".as_ptr());
         pg_sys::PreventCommandIfReadOnly(c"embedding of queued rows".as_ptr());
     }
-    let owner = owner_of(source);
-    must_be(owner, source);
-    // SAFETY: this is the frame of the running call.
-    let schema = unsafe { schema_of(fcinfo) };
-    let _acting = ActingAs::owner_restricted(owner);
-    Spi::connect_mut(|client| {
-        let sql = format!("SELECT {schema}.pg_answer_take_batch($1, $2)");
-        let rows = client.update(&sql, None, &[source.into(), building.into()]).or_raise();
+    as_owner(source, fcinfo, |client, schema| {
+        let sql = format!("SELECT {schema}.pg_answer_take_batch($1, $2, $3)");
+        let wanted = i64::try_from(KEYS.get()).unwrap_or(i64::MAX);
+        let rows = client.update(&sql, None, &[source.into(), building.into(), wanted.into()]).or_raise();
         rows.first().get_one::<i64>().or_raise().unwrap_or(0)
     })
 }
@@ -56,15 +53,25 @@ fn pg_answer_process_batch(source: pg_sys::Oid, building: bool, fcinfo: pg_sys::
 /// gone, as the owner, on whose behalf the caller must be allowed to act.
 #[pg_extern(sql = false)]
 fn pg_answer_queue_members(source: pg_sys::Oid, joined: Vec<pg_sys::Oid>, fcinfo: pg_sys::FunctionCallInfo) {
+    as_owner(source, fcinfo, |client, schema| {
+        let sql = format!("SELECT {schema}.pg_answer_queue_members_now($1, $2::pg_catalog.regclass[])");
+        client.update(&sql, None, &[source.into(), joined.into()]).or_raise();
+    });
+}
+
+/// Runs `work`, which gets the schema of the extension, as the owner of `source`, on whose behalf the caller must be allowed
+/// to act.
+fn as_owner<R>(
+    source: pg_sys::Oid,
+    fcinfo: pg_sys::FunctionCallInfo,
+    work: impl FnOnce(&mut SpiClient<'_>, &str) -> R,
+) -> R {
     let owner = owner_of(source);
     must_be(owner, source);
     // SAFETY: this is the frame of the running call.
     let schema = unsafe { schema_of(fcinfo) };
     let _acting = ActingAs::owner_restricted(owner);
-    Spi::connect_mut(|client| {
-        let sql = format!("SELECT {schema}.pg_answer_queue_members_now($1, $2::pg_catalog.regclass[])");
-        client.update(&sql, None, &[source.into(), joined.into()]).or_raise();
-    });
+    Spi::connect_mut(|client| work(client, &schema))
 }
 
 /// Embeds the rows whose keys stand in the entries `ids`, which the caller has locked, and removes the entries. Rows that
@@ -112,12 +119,6 @@ fn pg_answer_embed_entries(
         client.update(&sql, None, &[ids.clone().into()]).or_raise();
         i64::try_from(rows.len()).unwrap_or(i64::MAX)
     })
-}
-
-/// How many keys a transaction shall take from a queue: twice as many as the last one of this session had time for.
-#[pg_extern(sql = false)]
-fn pg_answer_keys_at_once() -> i64 {
-    i64::try_from(KEYS.get()).unwrap_or(i64::MAX)
 }
 
 /// Of a row as it was read, the transaction that wrote it; none when there is no row.

@@ -6,8 +6,9 @@ use pg_answer_inference::encoder::Role;
 use pg_answer_tasks::filter::{ANSWERS, Verdicts, turns};
 use pgrx::prelude::*;
 
-use super::{invalid, messages, weigh};
+use super::{messages, weigh};
 use crate::embed::embed_text;
+use crate::error::Report;
 use crate::settings;
 
 /// Criteria that are remembered, the last used first.
@@ -54,7 +55,7 @@ fn pg_answer_filter(
     embedding_model: Option<&str>,
 ) -> bool {
     if !(0.0..0.5).contains(&doubt) {
-        invalid(format!("doubt must be at least 0 and below 0.5, not {doubt}")).raise();
+        Report::invalid(format!("doubt must be at least 0 and below 0.5, not {doubt}")).raise();
     }
     let question = Question {
         criterion: criterion.to_owned(),

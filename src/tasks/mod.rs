@@ -7,14 +7,9 @@ mod writing;
 
 use pg_answer_inference::decoder::Message;
 use pg_answer_tasks::Turn;
-use pgrx::PgSqlErrorCode as Code;
 
-use crate::error::{OrRaise, Report};
+use crate::error::OrRaise;
 use crate::model::{Run, check, with_decoder};
-
-fn invalid(message: String) -> Report {
-    Report::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
-}
 
 fn messages(turns: &[Turn]) -> Vec<Message> {
     turns.iter().map(|t| Message { role: t.role.to_owned(), content: t.content.clone() }).collect()

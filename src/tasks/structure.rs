@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::{Array, PgSqlErrorCode as Code};
 use serde_json::Value;
 
-use super::{invalid, messages, weigh};
+use super::{messages, weigh};
 use crate::embed::embed_text;
 use crate::error::{OrRaise, Report};
 use crate::generate::{Choices, converse_json};
@@ -29,7 +29,7 @@ fn pg_answer_json(
     seed: Option<i64>,
 ) -> String {
     let parsed: Value = serde_json::from_str(schema)
-        .map_err(|e| invalid(format!("the schema cannot be read: {e}")))
+        .map_err(|e| Report::invalid(format!("the schema cannot be read: {e}")))
         .or_raise();
     let turns = structure::turns(prompt, schema, extracts, system);
     let name = model.map_or_else(settings::generation_model, str::to_owned);
@@ -57,10 +57,10 @@ fn pg_answer_label_probabilities(
     let labels: Vec<Option<&str>> = labels.iter().collect();
     let present: Vec<&str> = labels.iter().copied().flatten().collect();
     if present.is_empty() {
-        invalid("there must be at least one label".to_owned()).raise();
+        Report::invalid("there must be at least one label").raise();
     }
     if present.iter().any(|label| label.trim().is_empty()) {
-        invalid("a label must not be empty".to_owned()).raise();
+        Report::invalid("a label must not be empty").raise();
     }
     let name = model.map_or_else(decoder_or_encoder, str::to_owned);
     let scores = match model::kind(&name).or_raise() {

@@ -7,7 +7,7 @@ use pg_answer_text::chunk::{Limits, try_split};
 use pgrx::PgSqlErrorCode as Code;
 use pgrx::prelude::*;
 
-use super::{invalid, messages};
+use super::messages;
 use crate::error::{OrRaise, Report};
 use crate::generate::{Choices, converse, rewrite};
 use crate::model::{self, check, with_decoder, with_rewriter};
@@ -61,7 +61,7 @@ impl Author {
         if self.count(content) <= self.room {
             return vec![("", content)];
         }
-        let limits = Limits::new(self.room).map_err(|e| invalid(e.to_string())).or_raise();
+        let limits = Limits::new(self.room).map_err(|e| Report::invalid(e.to_string())).or_raise();
         let count = |text: &str| {
             check()?;
             model::count_tokens(&self.name, text)
@@ -112,7 +112,7 @@ fn positive(name: &str, value: i32) -> usize {
     usize::try_from(value)
         .ok()
         .filter(|n| *n > 0)
-        .unwrap_or_else(|| invalid(format!("{name} must be at least 1, not {value}")).raise())
+        .unwrap_or_else(|| Report::invalid(format!("{name} must be at least 1, not {value}")).raise())
 }
 
 /// A summary; that of a long text is made of its pieces' summaries, as often as it takes.
@@ -147,7 +147,7 @@ fn pg_answer_summarize(
 #[pg_extern(sql = false)]
 fn pg_answer_translate(content: &str, language: &str, context_tokens: i32, model: Option<&str>) -> String {
     if language.trim().is_empty() {
-        invalid("language must not be empty".to_owned()).raise();
+        Report::invalid("language must not be empty").raise();
     }
     let author = Author::new(model, context_tokens, LEAST, true);
     author.write_anew(Task::Translate { language }, content)

@@ -1,5 +1,6 @@
 //! JSON by a schema: the schema becomes a grammar, the grammar says which tokens may come (llguidance).
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
@@ -14,6 +15,23 @@ use crate::{Error, Result};
 
 /// Where the library finds options in a schema.
 const OPTIONS: &str = "x-guidance";
+
+/// A [`Grammar`] that is made when it is first needed.
+#[derive(Default)]
+pub struct LazyGrammar(OnceCell<Grammar>);
+
+impl LazyGrammar {
+    /// The grammar, which `make` makes unless it was made before.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn get_or_make(&self, make: impl FnOnce() -> Result<Grammar>) -> Result<&Grammar> {
+        match self.0.get() {
+            Some(grammar) => Ok(grammar),
+            None => make().map(|made| self.0.get_or_init(|| made)),
+        }
+    }
+}
 
 /// The vocabulary of a model, in the form that grammars need.
 pub struct Grammar {

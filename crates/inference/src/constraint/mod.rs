@@ -2,7 +2,7 @@
 
 mod json;
 
-pub use json::{Grammar, Json};
+pub use json::{Grammar, Json, LazyGrammar};
 
 use crate::Result;
 

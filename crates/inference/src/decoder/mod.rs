@@ -28,7 +28,7 @@ pub(crate) mod vocabulary;
 pub use chat::{Message, Prompt};
 pub use prepare::{LAYOUT, prepare};
 
-use crate::constraint::{Constraint, Grammar, Json};
+use crate::constraint::{Constraint, Grammar, Json, LazyGrammar};
 use crate::prepared::{Image, Place};
 use crate::{Check, Error, Kernels, Pool, Result};
 use chat::Template;
@@ -42,7 +42,6 @@ use prepare::Meta;
 use qwen2::Qwen2;
 use sample::Sampler;
 pub use sample::Sampling;
-use std::cell::OnceCell;
 use std::sync::Arc;
 use stream::Stream;
 use tokenizer::Tokenizer;
@@ -55,7 +54,7 @@ pub struct Decoder {
     template: Template,
     context: Context,
     /// Made when JSON is first asked for.
-    grammar: OnceCell<Grammar>,
+    grammar: LazyGrammar,
     image: Arc<Image>,
 }
 
@@ -163,7 +162,7 @@ impl Decoder {
         let tables = Tables::open(&image, model.shape.vocabulary)?;
         let tokenizer = Tokenizer::new(tables, meta.vocabulary)?;
         let context = Context::new(&model, None);
-        Ok(Self { model, tokenizer, template, context, grammar: OnceCell::new(), image })
+        Ok(Self { model, tokenizer, template, context, grammar: LazyGrammar::default(), image })
     }
 
     /// Most tokens of prompt and answer together.
@@ -233,14 +232,8 @@ impl Decoder {
     /// # Errors
     /// [`Error::Schema`] when it cannot be used.
     pub fn json(&self, schema: &serde_json::Value) -> Result<Json> {
-        let grammar = match self.grammar.get() {
-            Some(grammar) => grammar,
-            None => {
-                let made = Grammar::new(&self.tokenizer.words(), self.tokenizer.ends())?;
-                self.grammar.get_or_init(|| made)
-            }
-        };
-        grammar.json(schema)
+        let make = || Grammar::new(&self.tokenizer.words(), self.tokenizer.ends());
+        self.grammar.get_or_make(make)?.json(schema)
     }
 
     /// Writes on from `prompt`. `on_piece` gets the text in whole characters as soon as it is certain; the pieces

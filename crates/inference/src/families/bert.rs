@@ -250,8 +250,7 @@ impl Bert {
         }
         x.add(&self.places.gather(&places));
         if let Some(table) = &self.kinds {
-            let kinds: Vec<u32> = kinds.iter().map(|&kind| kind.min(table.rows() as u32 - 1)).collect();
-            x.add(&table.gather(&kinds));
+            x.add(&table.gather_within(kinds));
         }
         self.norm.apply(&mut x);
         Ok(x)

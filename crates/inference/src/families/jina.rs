@@ -3,7 +3,7 @@
 
 use super::{Source, TextEncoder};
 use crate::Result;
-use crate::network::{Activation, Attention, Linear, Norm, Rows, Run, Weight, attend};
+use crate::network::{Activation, Attention, Gated, Linear, Norm, Rows, Run, Weight, attend};
 
 struct Layer {
     query: Linear,
@@ -11,10 +11,8 @@ struct Layer {
     value: Linear,
     output: Linear,
     output_norm: Norm,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    down_norm: Norm,
+    inner: Gated,
+    inner_norm: Norm,
 }
 
 struct Jina {
@@ -67,10 +65,8 @@ pub fn load(source: &Source) -> Result<Box<dyn TextEncoder>> {
             value: dense("attention.self.value", hidden, hidden)?,
             output: dense("attention.output.dense", hidden, hidden)?,
             output_norm: norm("attention.output.LayerNorm")?,
-            gate,
-            up,
-            down: dense("mlp.wo", hidden, inner)?,
-            down_norm: norm("mlp.layernorm")?,
+            inner: Gated { gate, up, down: dense("mlp.wo", hidden, inner)? },
+            inner_norm: norm("mlp.layernorm")?,
         })
     };
     Ok(Box::new(Jina {
@@ -117,8 +113,7 @@ impl TextEncoder for Jina {
             bias: Some(&bias),
         };
         let mut x = self.words.gather(ids);
-        let kinds: Vec<u32> = kinds.iter().map(|&kind| kind.min(self.kinds.rows() as u32 - 1)).collect();
-        x.add(&self.kinds.gather(&kinds));
+        x.add(&self.kinds.gather_within(kinds));
         self.norm.apply(&mut x);
         for layer in &self.layers {
             let [query, key, value] =
@@ -126,11 +121,8 @@ impl TextEncoder for Jina {
             let seen = attend(&form, &query?, &key?, &value?, run)?;
             x.add(&layer.output.apply(&seen, run)?);
             layer.output_norm.apply(&mut x);
-            let mut gate = layer.gate.apply(&x, run)?;
-            self.activation.apply(run.isa, &mut gate);
-            gate.multiply(&layer.up.apply(&x, run)?);
-            x.add(&layer.down.apply(&gate, run)?);
-            layer.down_norm.apply(&mut x);
+            x.add(&layer.inner.apply(self.activation, &x, run)?);
+            layer.inner_norm.apply(&mut x);
         }
         Ok(x)
     }

@@ -3,7 +3,9 @@
 
 use super::{CausalLm, Source};
 use crate::Result;
-use crate::network::{Activation, Attention, KeyValues, Linear, Norm, Rope, Rows, Run, Weight, attend};
+use crate::network::{
+    Activation, Attention, Gated, KeyValues, Linear, Norm, Rope, Rows, Run, Weight, attend,
+};
 
 /// What differs between decoders of this build.
 pub(super) struct Style {
@@ -31,9 +33,7 @@ struct Layer {
     key_norm: Option<Norm>,
     norm_after: Option<Norm>,
     wide_norm: Norm,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
+    wide: Gated,
     wide_norm_after: Option<Norm>,
     rope: Rope,
     window: Option<usize>,
@@ -165,9 +165,7 @@ impl Llama {
                 key_norm: optional(name("self_attn.k_norm"))?,
                 norm_after: after(name("post_attention_layernorm"))?,
                 wide_norm: norm(&name(wide_norm), hidden)?,
-                gate,
-                up,
-                down: dense("mlp.down_proj", hidden, inner)?,
+                wide: Gated { gate, up, down: dense("mlp.down_proj", hidden, inner)? },
                 wide_norm_after: after(name("post_feedforward_layernorm"))?,
                 rope,
                 window,
@@ -251,10 +249,7 @@ impl CausalLm for Llama {
             }
             x.add(&part);
             let input = layer.wide_norm.of(&x);
-            let mut wide = layer.gate.apply(&input, run)?;
-            self.activation.apply(run.isa, &mut wide);
-            wide.multiply(&layer.up.apply(&input, run)?);
-            let mut part = layer.down.apply(&wide, run)?;
+            let mut part = layer.wide.apply(self.activation, &input, run)?;
             if let Some(norm) = &layer.wide_norm_after {
                 norm.apply(&mut part);
             }

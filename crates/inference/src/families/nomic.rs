@@ -2,7 +2,7 @@
 
 use super::{Source, TextEncoder};
 use crate::Result;
-use crate::network::{Activation, Attention, Linear, Norm, Rope, Rows, Run, Weight, attend};
+use crate::network::{Activation, Attention, Gated, Linear, Norm, Rope, Rows, Run, Weight, attend};
 
 /// Settings of the published code that no published model uses otherwise, and what they are there.
 const USUAL: [(&str, bool); 5] = [
@@ -19,10 +19,8 @@ struct Layer {
     value: Linear,
     output: Linear,
     output_norm: Norm,
-    up: Linear,
-    gate: Linear,
-    down: Linear,
-    down_norm: Norm,
+    inner: Gated,
+    inner_norm: Norm,
 }
 
 struct Nomic {
@@ -76,10 +74,12 @@ pub fn load(source: &Source) -> Result<Box<dyn TextEncoder>> {
             value,
             output: dense("attn.out_proj", hidden, hidden)?,
             output_norm: norm("norm1")?,
-            up: dense("mlp.fc11", inner, hidden)?,
-            gate: dense("mlp.fc12", inner, hidden)?,
-            down: dense("mlp.fc2", hidden, inner)?,
-            down_norm: norm("norm2")?,
+            inner: Gated {
+                gate: dense("mlp.fc12", inner, hidden)?,
+                up: dense("mlp.fc11", inner, hidden)?,
+                down: dense("mlp.fc2", hidden, inner)?,
+            },
+            inner_norm: norm("norm2")?,
         })
     };
     let kinds = "embeddings.token_type_embeddings.weight";
@@ -126,8 +126,7 @@ impl TextEncoder for Nomic {
         };
         let mut x = self.words.gather(ids);
         if let Some(table) = &self.kinds {
-            let kinds: Vec<u32> = kinds.iter().map(|&kind| kind.min(table.rows() as u32 - 1)).collect();
-            x.add(&table.gather(&kinds));
+            x.add(&table.gather_within(kinds));
         }
         self.norm.apply(&mut x);
         for layer in &self.layers {
@@ -138,11 +137,8 @@ impl TextEncoder for Nomic {
             let seen = attend(&form, &queries, &keys, &layer.value.apply(&x, run)?, run)?;
             x.add(&layer.output.apply(&seen, run)?);
             layer.output_norm.apply(&mut x);
-            let mut gate = layer.gate.apply(&x, run)?;
-            self.activation.apply(run.isa, &mut gate);
-            gate.multiply(&layer.up.apply(&x, run)?);
-            x.add(&layer.down.apply(&gate, run)?);
-            layer.down_norm.apply(&mut x);
+            x.add(&layer.inner.apply(self.activation, &x, run)?);
+            layer.inner_norm.apply(&mut x);
         }
         Ok(x)
     }

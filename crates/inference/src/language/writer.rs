@@ -1,11 +1,9 @@
 //! Decoders of any family: text in, more text out.
 
-use std::cell::OnceCell;
-
 use pg_answer_models::{InstalledModel, Kind};
 
 use super::tokens::Tokens;
-use crate::constraint::{Constraint, Grammar, Json};
+use crate::constraint::{Constraint, Grammar, Json, LazyGrammar};
 use crate::decoder::chat::Template;
 use crate::decoder::sample::{Sampler, logprob};
 use crate::decoder::stream::Stream;
@@ -28,7 +26,7 @@ pub struct Writer {
     /// The tokens that `past` is of.
     read: Vec<u32>,
     /// Made when JSON is first asked for.
-    grammar: OnceCell<Grammar>,
+    grammar: LazyGrammar,
     memory: usize,
 }
 
@@ -51,7 +49,7 @@ impl Writer {
         let network = load(&source)?;
         let (tokens, template) = Tokens::read(&files, &source.fields)?;
         let (past, memory) = (network.start(), source.tensors.memory());
-        let (model, grammar) = (model.card.name.clone(), OnceCell::new());
+        let (model, grammar) = (model.card.name.clone(), LazyGrammar::default());
         Ok(Self { model, network, tokens, template, past, read: Vec::new(), grammar, memory })
     }
 
@@ -121,15 +119,8 @@ impl Writer {
     /// # Errors
     /// There, too.
     pub fn json(&self, schema: &serde_json::Value) -> Result<Json> {
-        let grammar = match self.grammar.get() {
-            Some(grammar) => grammar,
-            None => {
-                let words = self.tokens.words(self.network.vocabulary())?;
-                let made = Grammar::new(&words, self.tokens.ends())?;
-                self.grammar.get_or_init(|| made)
-            }
-        };
-        grammar.json(schema)
+        let make = || Grammar::new(&self.tokens.words(self.network.vocabulary())?, self.tokens.ends());
+        self.grammar.get_or_make(make)?.json(schema)
     }
 
     /// As [`LanguageModel::generate`](super::LanguageModel::generate).

@@ -8,6 +8,7 @@
 
 pub mod attention;
 pub mod cache;
+pub mod gated;
 pub mod linear;
 pub mod math;
 pub mod rope;
@@ -16,6 +17,7 @@ pub mod weight;
 
 pub use attention::{Attention, attend};
 pub use cache::KeyValues;
+pub use gated::Gated;
 pub use linear::{Linear, Norm};
 pub use math::Activation;
 pub use rope::Rope;

@@ -121,6 +121,12 @@ impl Weight {
         rows
     }
 
+    /// The rows `ids`, and the last one for those beyond it.
+    pub fn gather_within(&self, ids: &[u32]) -> Rows {
+        let last = self.rows as u32 - 1;
+        self.gather(&ids.iter().map(|&id| id.min(last)).collect::<Vec<_>>())
+    }
+
     /// x·Wᵀ + b: a row of `self.rows()` floats for each row of `x`.
     ///
     /// # Errors
