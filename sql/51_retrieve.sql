@@ -197,12 +197,13 @@ END $$;
 COMMENT ON FUNCTION pg_answer_candidates_sql(pg_answer_sources, boolean, boolean, text, integer) IS
     'the statement that finds the candidates of a source';
 
+-- Beside a model the search of an index costs next to nothing, so that it is searched thoroughly.
 CREATE FUNCTION pg_answer_candidates(query text, wanted regclass[], pool integer, mode text, filter jsonb, max_staleness interval)
     RETURNS TABLE (source regclass, key jsonb, title text, heading text, content text, ordinal integer, start_char integer, end_char integer,
                    vector_rank bigint, vector_score double precision, text_rank bigint, text_score double precision,
                    unknown_share double precision, model text, trust double precision)
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp AS $$
+    SET search_path = pg_catalog, pg_temp SET pg_answer.target_recall = 0.99 AS $$
 #variable_conflict use_column
 DECLARE
     s @extschema@.pg_answer_sources;
