@@ -29,7 +29,7 @@ static PAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let store = MemoryStore::default();
     let mut trainer = Trainer::new(Metric::L2, DIMS, 1).expect("dimensions");
     (0..ROWS).for_each(|id| trainer.push(&row(id)).expect("a row"));
-    let trained = trainer.train(Plan { lists: 4, sample: ROWS }, ROWS as f64, || Ok(())).expect("trained");
+    let trained = trainer.train(Plan { lists: 4, sample: ROWS }, || Ok(())).expect("trained");
     let mut builder = Builder::new(&store, trained, 1, 1).expect("a builder");
     (0..ROWS).for_each(|id| builder.add(id as u64, &row(id), &[id as i64 % 7]).expect("a row"));
     builder.finish().expect("an index");

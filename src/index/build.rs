@@ -167,7 +167,7 @@ pub unsafe extern "C-unwind" fn build(
             check_for_interrupts!();
             Ok(())
         };
-        let trained = trainer.train(plan, rows, check).or_raise();
+        let trained = trainer.train(plan, check).or_raise();
 
         report_phase(LOAD);
         let pages = Pages::new(index);
@@ -206,8 +206,7 @@ unsafe fn write_empty(pages: &Pages, index: Relation) -> pg_answer_ann::Result<u
     // SAFETY: the caller passes an open index.
     let (keys, class, dims) = unsafe { (Keys::of(index), OpClass::of(index), dimensions(index)) };
     let seed = u64::from(rand_seed());
-    let trained =
-        Trainer::new(class.metric, dims, seed)?.train(Plan { lists: 1, sample: 0 }, 0.0, || Ok(()))?;
+    let trained = Trainer::new(class.metric, dims, seed)?.train(Plan { lists: 1, sample: 0 }, || Ok(()))?;
     Builder::new(pages, trained, seed, keys.len())?.finish()
 }
 

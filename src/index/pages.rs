@@ -208,6 +208,9 @@ impl PageStore for Pages {
         if let Some(buffer) = self.hint(block) {
             // SAFETY: the number is that of a buffer; to prefetch from any address is harmless.
             unsafe {
+                // To pin and to lock the page is to write its descriptor.
+                let descriptor = pg_sys::BufferDescriptors.wrapping_add(buffer as usize - 1);
+                _mm_prefetch::<_MM_HINT_T0>(descriptor.cast());
                 let page = pg_sys::BufferGetPage(buffer).cast::<i8>();
                 for place in places {
                     _mm_prefetch::<_MM_HINT_T0>(page.wrapping_add(START + place));

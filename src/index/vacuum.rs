@@ -47,7 +47,7 @@ pub unsafe extern "C-unwind" fn cleanup(
         let pages = Pages::for_vacuum(index);
         let (meta, space) = space::of(index, &pages);
         let free = sweep(&pages, &space).or_raise();
-        let memory = usize::try_from(pg_sys::maintenance_work_mem).unwrap_or(0) * 1024;
+        let memory = usize::try_from(work_mem()).unwrap_or(0) * 1024;
         upkeep(&pages, &space, options::lists(index), memory).or_raise();
         pg_sys::IndexFreeSpaceMapVacuum(index);
         let counted = match stats.is_null() {
@@ -57,6 +57,21 @@ pub unsafe extern "C-unwind" fn cleanup(
         let stats = report(&pages, stats, counted);
         (*stats).pages_free = free as u32;
         stats
+    }
+}
+
+/// What VACUUM may use, in kB: autovacuum has a setting of its own, -1 if it is the same.
+fn work_mem() -> i32 {
+    // SAFETY: plain calls; the text of a setting is valid until the next call.
+    unsafe {
+        if pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER {
+            let text = pg_sys::GetConfigOption(c"autovacuum_work_mem".as_ptr(), true, false);
+            let own = (!text.is_null()).then(|| std::ffi::CStr::from_ptr(text));
+            if let Some(own) = own.and_then(|own| own.to_str().ok()?.parse().ok()).filter(|own| *own >= 0) {
+                return own;
+            }
+        }
+        pg_sys::maintenance_work_mem
     }
 }
 

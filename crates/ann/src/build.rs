@@ -1,13 +1,13 @@
 //! Building an index: a sample is clustered, then every row is encoded into its list, one pass, pages written when
 //! they are full.
 
-use crate::calibrate;
+use crate::calibrate::{Calibration, QUERIES};
 use crate::code;
 use crate::directory;
 use crate::fill::Filling;
 use crate::kmeans::{self, BATCH, Points};
 use crate::list::Layout;
-use crate::meta::{LEVELS, META, Meta};
+use crate::meta::{META, Meta};
 use crate::page::{self, Kind, NO_LIST};
 use crate::space::Row;
 use crate::store::{Change, PAYLOAD, PageStore};
@@ -45,7 +45,7 @@ pub struct Trained {
     /// Encoded centroids, and as they decode.
     records: Vec<Vec<u8>>,
     centroids: Points,
-    probes: [u32; LEVELS.len()],
+    calibration: Calibration,
 }
 
 /// Clusters a sample of vectors.
@@ -85,11 +85,11 @@ impl Trainer {
         Ok(())
     }
 
-    /// Makes `plan.lists` lists for `rows` rows, or fewer if the sample has not as many clusters.
+    /// Makes `plan.lists` lists, or fewer if the sample has not as many clusters.
     ///
     /// # Errors
     /// Those of `check`.
-    pub fn train(mut self, plan: Plan, rows: f64, mut check: impl FnMut() -> Result<()>) -> Result<Trained> {
+    pub fn train(mut self, plan: Plan, mut check: impl FnMut() -> Result<()>) -> Result<Trained> {
         let (width, n) = (self.space.width, self.points.len());
         let mut mean = vec![0.0f64; width];
         for point in self.points.values.chunks_exact(width) {
@@ -101,6 +101,7 @@ impl Trainer {
             point.iter_mut().zip(&mean).for_each(|(x, m)| *x -= m);
         }
         self.space.set_mean(mean);
+        let queries = hold_out(&mut self.points, plan.lists);
         let seed = n as u64;
         let trained = match plan.lists {
             0 | 1 => Points { values: vec![0.0; width], width },
@@ -112,11 +113,26 @@ impl Trainer {
             records.push(record);
             centroids.values.extend(decoded);
         }
-        let product = self.space.metric == Metric::InnerProduct;
-        let lists = kmeans::assign_all(&self.points, &centroids, &mut check)?;
-        let probes = calibrate::probes(&self.points, &lists, &centroids, rows, product, &mut check)?;
-        Ok(Trained { space: self.space, mean: record, records, centroids, probes })
+        let calibration = Calibration::new(&self.space, queries);
+        Ok(Trained { space: self.space, mean: record, records, centroids, calibration })
     }
+}
+
+/// Takes rows out of a sample to be queries, which clusters would fit better than others if they were made of them; none if
+/// the sample is small.
+fn hold_out(points: &mut Points, lists: usize) -> Points {
+    let (width, n) = (points.width, points.len());
+    let mut queries = Points::new(width);
+    if lists < 2 || n < 4 * QUERIES.max(lists) {
+        return queries;
+    }
+    let (step, mut kept) = (n / QUERIES, Vec::with_capacity(points.values.len()));
+    for (i, point) in points.values.chunks_exact(width).enumerate() {
+        let is_query = i % step == 0 && queries.len() < QUERIES;
+        if is_query { &mut queries.values } else { &mut kept }.extend_from_slice(point);
+    }
+    points.values = kept;
+    queries
 }
 
 /// Points as they are stored: encoded, and what that decodes to.
@@ -193,6 +209,7 @@ impl<'a, S: PageStore> Builder<'a, S> {
         let rows: Vec<f32> = batch.iter().flat_map(|(_, row)| &row.y).copied().collect();
         let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
         kmeans::assign(&rows, &self.trained.centroids, &self.squares, &mut scratch, &mut nearest);
+        self.trained.calibration.see(&rows, nearest.iter().map(|(list, _)| *list));
         let columns = self.layout.key_columns;
         for (i, ((id, row), (list, _))) in batch.iter().zip(&nearest).enumerate() {
             let entry = self.trained.space.encode(row, self.trained.centroids.get(*list as usize));
@@ -224,7 +241,7 @@ impl<'a, S: PageStore> Builder<'a, S> {
             lists: lists.len() as u32,
             rows: self.rows,
             next_list: lists.len() as u32,
-            probes: self.trained.probes,
+            calibrated: self.trained.calibration.measure(&self.trained.centroids),
             key_columns: self.layout.key_columns as u32,
             version: 0,
             unclean_since: 0,

@@ -1,79 +1,118 @@
-//! How many lists a search must visit for a recall, measured on the sample.
+//! Which lists a search must visit for a recall, measured with rows as queries and all rows as what they look for.
 
-use crate::Result;
-use crate::kmeans::{self, BATCH, Points};
-use crate::meta::LEVELS;
+use crate::Space;
+use crate::kmeans::{self, Points};
+use crate::meta::{Calibrated, LEVELS, cost};
 
-/// Rows of the sample that serve as queries.
-const QUERIES: usize = 400;
+/// Rows that serve as queries.
+pub(crate) const QUERIES: usize = 400;
 /// Neighbours that a recall is about.
-const NEIGHBOURS: f64 = 10.0;
-/// Of the misses that a recall allows, the share that the codes may make; the rest is for lists not visited.
-const CODES_SHARE: f64 = 0.35;
+const NEIGHBOURS: usize = 10;
+/// Near rows that a search may miss for each of [`LEVELS`] because it does not visit their lists: most of what the recall
+/// allows, less where few of the rows that were measured tell it. The codes cost the rest.
+const MISSES: [f64; LEVELS.len()] = [0.165, 0.08, 0.038, 0.0205, 0.0045, 0.0023];
+/// Weight of a list's distance in its cost, for distances in units of how much farther than the nearest list they all are
+/// on average. More visits fewer lists on average, less makes the queries more alike.
+const SLOPE: f64 = 4.0;
 
-/// For each of [`LEVELS`] the lists to visit, with the list that each point is in. All zero if the sample tells nothing.
-///
-/// The nearest row within a sample of a tenth is about as far as the tenth nearest of all rows, so neighbours are
-/// counted in the sample's proportion.
-pub(crate) fn probes(
-    points: &Points,
-    lists: &[u32],
-    centroids: &Points,
-    rows: f64,
-    product: bool,
-    mut check: impl FnMut() -> Result<()>,
-) -> Result<[u32; LEVELS.len()]> {
-    let n = points.len();
-    if n < 2 * QUERIES || centroids.len() < 2 {
-        return Ok([0; LEVELS.len()]);
-    }
-    let neighbours = (NEIGHBOURS * n as f64 / rows.max(n as f64)).round().max(1.0) as usize;
-    let (width, step) = (points.width, n / QUERIES);
-    let queries: Vec<f32> = (0..QUERIES).flat_map(|i| points.get(i * step)).copied().collect();
-    let (squares, centroid_squares) = (points.squares(), centroids.squares());
-    // Distances to the rows, less the square of the query; for products, the negative product.
-    let distance = |square: f32, dot: f32| if product { -dot } else { square - 2.0 * dot };
-    let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::new(); QUERIES];
-    let mut scratch = Vec::new();
-    let query_points = Points { values: queries, width };
-    for (batch, chunk) in points.values.chunks(BATCH * width).enumerate() {
-        check()?;
-        kmeans::products(chunk, &query_points, &mut scratch);
-        for (i, dots) in scratch.chunks_exact(QUERIES).enumerate() {
-            let row = batch * BATCH + i;
-            for (q, dot) in dots.iter().enumerate() {
-                let square = squares[q * step];
-                let away = square + squares[row] - 2.0 * dot;
-                // Neither the row itself nor its copies: they are in the first list, and no query is like that.
-                if away <= 1e-4 * square {
-                    continue;
-                }
-                insert(&mut best[q], (distance(squares[row], *dot), row as u32), neighbours);
-            }
-        }
-    }
-    let mut ranks = Vec::with_capacity(QUERIES * neighbours);
-    kmeans::products(&query_points.values, centroids, &mut scratch);
-    for (dots, best) in scratch.chunks_exact(centroids.len()).zip(&best) {
-        let to_list = |list: usize| distance(centroid_squares[list], dots[list]);
-        for (_, row) in best {
-            let own = to_list(lists[*row as usize] as usize);
-            ranks.push((0..centroids.len()).filter(|list| to_list(*list) < own).count() as u32);
-        }
-    }
-    ranks.sort_unstable();
-    Ok(std::array::from_fn(|i| {
-        let share = 1.0 - (1.0 - LEVELS[i]) * (1.0 - CODES_SHARE);
-        let at = (share * ranks.len() as f64) as usize;
-        ranks.get(at.min(ranks.len().saturating_sub(1))).map_or(0, |rank| rank + 1)
-    }))
+/// A measurement under way: rows are shown to it, with the lists that they are in.
+pub(crate) struct Calibration {
+    /// Like rows, less the mean.
+    queries: Points,
+    squares: Vec<f32>,
+    /// The mean, if distances are products: a query contains it.
+    mean: Option<Vec<f32>>,
+    /// For each query its nearest rows so far, as distance and list.
+    best: Vec<Vec<(f32, u32)>>,
+    dots: Vec<f32>,
 }
 
-fn insert(best: &mut Vec<(f32, u32)>, new: (f32, u32), most: usize) {
-    if best.len() == most && best.last().is_some_and(|last| last.0 <= new.0) {
-        return;
+impl Calibration {
+    /// Begins with queries, which no list should owe its centroid to.
+    pub fn new(space: &Space, queries: Points) -> Self {
+        let (squares, best) = (queries.squares(), vec![Vec::new(); queries.len()]);
+        Self { queries, squares, mean: space.mean_of_products(), best, dots: Vec::new() }
     }
-    let at = best.partition_point(|old| old.0 <= new.0);
-    best.insert(at, new);
-    best.truncate(most);
+
+    /// Distance of a query to a point, less what is the same for all points; or its negative product.
+    fn distance(&self, point: &[f32], square: f32, dot: f32) -> f32 {
+        match &self.mean {
+            Some(mean) => -dot - mean.iter().zip(point).map(|(m, x)| m * x).sum::<f32>(),
+            None => square - 2.0 * dot,
+        }
+    }
+
+    /// Shows it rows, which `lists` are in.
+    pub fn see(&mut self, rows: &[f32], lists: impl Iterator<Item = u32>) {
+        if self.queries.is_empty() {
+            return;
+        }
+        let (width, n) = (self.queries.width, self.queries.len());
+        let mut dots = std::mem::take(&mut self.dots);
+        kmeans::products(rows, &self.queries, &mut dots);
+        for ((row, list), dots) in rows.chunks_exact(width).zip(lists).zip(dots.chunks_exact(n)) {
+            let square = row.iter().map(|x| x * x).sum::<f32>();
+            let base = self.distance(row, square, 0.0);
+            let weight = if self.mean.is_some() { 1.0 } else { 2.0 };
+            for (q, dot) in dots.iter().enumerate() {
+                let distance = base - weight * dot;
+                let best = &mut self.best[q];
+                if best.len() == NEIGHBOURS && best[NEIGHBOURS - 1].0 <= distance {
+                    continue;
+                }
+                // Neither the row itself nor its copies: they are in the first list, and no query is like that.
+                if self.squares[q] + square - 2.0 * dot > 1e-4 * self.squares[q] {
+                    best.truncate(NEIGHBOURS - 1);
+                    best.insert(best.partition_point(|old| old.0 <= distance), (distance, list));
+                }
+            }
+        }
+        self.dots = dots;
+    }
+
+    /// What the rows have taught. Nothing if there were too few.
+    pub fn measure(&self, centroids: &Points) -> Calibrated {
+        let lists = centroids.len();
+        let found: usize = self.best.iter().map(Vec::len).sum();
+        if found < QUERIES || lists < 2 {
+            return Calibrated::default();
+        }
+        let mut dots = Vec::new();
+        kmeans::products(&self.queries.values, centroids, &mut dots);
+        let centroid_squares = centroids.squares();
+        // For each query the distances of the lists from the nearest on, less that of the nearest, and of its rows' lists.
+        let mut farther: Vec<Vec<f64>> = Vec::with_capacity(self.best.len());
+        let mut own: Vec<Vec<f64>> = Vec::with_capacity(self.best.len());
+        for (dots, best) in dots.chunks_exact(lists).zip(&self.best) {
+            let mut sorted: Vec<f64> = (0..lists)
+                .map(|i| f64::from(self.distance(centroids.get(i), centroid_squares[i], dots[i])))
+                .collect();
+            let least = sorted.iter().copied().fold(f64::INFINITY, f64::min);
+            sorted.iter_mut().for_each(|to| *to -= least);
+            own.push(best.iter().map(|(_, list)| sorted[*list as usize]).collect());
+            sorted.sort_unstable_by(f64::total_cmp);
+            farther.push(sorted);
+        }
+        let spread: f64 = farther.iter().flatten().sum::<f64>() / (farther.len() * lists) as f64;
+        let slope = if spread.is_normal() { SLOPE / spread } else { 0.0 };
+        let mut costs: Vec<f64> = farther
+            .iter()
+            .zip(&own)
+            .flat_map(|(farther, own)| own.iter().map(|to| (farther.partition_point(|x| x < to), *to)))
+            .map(|(before, to)| cost(slope, before, to))
+            .collect();
+        costs.sort_unstable_by(f64::total_cmp);
+        let limits = MISSES.map(|misses| {
+            let at = ((1.0 - misses) * costs.len() as f64) as usize;
+            costs[at.min(costs.len() - 1)]
+        });
+        let probes = limits.map(|limit| {
+            let visited = |farther: &Vec<f64>| {
+                farther.iter().enumerate().take_while(|(i, to)| cost(slope, *i, **to) <= limit).count()
+            };
+            let visited: usize = farther.iter().map(visited).sum();
+            (visited as f64 / farther.len() as f64).round().max(1.0) as u32
+        });
+        Calibrated { probes, slope: slope as f32, limits: limits.map(|limit| limit as f32) }
+    }
 }

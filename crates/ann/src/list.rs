@@ -74,6 +74,12 @@ impl Layout {
         [0, self.adds, self.scales, self.codes, self.codes + 64, half, half + 64]
     }
 
+    /// Where a list page is read to find the row and the record of an entry.
+    pub(crate) fn spot_lines(&self, entry: usize) -> [usize; 4] {
+        let block = BLOCKS + 4 * (entry / self.per_page);
+        [0, block, self.ids + ID_LEN * entry, self.adds + 4 * entry]
+    }
+
     /// The cache lines of a record.
     pub(crate) fn record_lines(&self, place: usize) -> impl Iterator<Item = usize> {
         let at = HEADER + place * self.record;

@@ -4,7 +4,7 @@ use crate::code::{self, Record};
 use crate::error::corrupt;
 use crate::filter::MOST_KEYS;
 use crate::list::Layout;
-use crate::page::{self, HEADER, Kind, put, u32_at, u64_at};
+use crate::page::{self, HEADER, Kind, f32_at, put, u32_at, u64_at};
 use crate::store::{Block, Change, PageStore};
 use crate::{Metric, Result, Space};
 
@@ -17,9 +17,54 @@ pub const LEVELS: [f64; 6] = [0.8, 0.9, 0.95, 0.97, 0.99, 0.995];
 const KEY_COLUMNS: usize = 56 + 4 * LEVELS.len();
 const VERSION: usize = KEY_COLUMNS + 4;
 const UNCLEAN_SINCE: usize = VERSION + 4;
+const SLOPE: usize = UNCLEAN_SINCE + 8;
+const LIMITS: usize = SLOPE + 4;
+
+/// Added to the number of lists before a list, so that the first few hardly differ.
+const HEAD: f64 = 3.0;
+
+/// Which lists a search visits: those whose cost is not above a limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reach {
+    slope: f64,
+    limit: f64,
+}
+
+impl Reach {
+    /// The nearest `probes` lists, however far they are.
+    pub fn lists(probes: usize) -> Self {
+        Self { slope: 0.0, limit: cost(0.0, probes.saturating_sub(1), 0.0) }
+    }
+
+    /// Whether to visit the list behind `before` others, when it is so much farther than the nearest one and `times` as
+    /// many lists as usual are wanted.
+    pub fn contains(&self, before: usize, farther: f64, times: f64) -> bool {
+        // Rounding must not leave out the last list of a count.
+        cost(self.slope, before, farther) <= self.limit + times.ln() + 1e-9
+    }
+}
+
+/// How unlikely a near row is in the list behind `before` others: a query in a dense place, whose lists are soon far away
+/// in comparison with the first, needs few of them, and one between many lists needs many.
+pub(crate) fn cost(slope: f64, before: usize, farther: f64) -> f64 {
+    // Where distances are beyond single precision, the number decides alone.
+    let farther = if farther.is_finite() { farther } else { 0.0 };
+    (before as f64 + HEAD).ln() + slope * farther
+}
+
+/// What was measured on rows that served as queries.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Calibrated {
+    /// Lists that are visited on average for each of [`LEVELS`], 0 if that could not be measured.
+    pub probes: [u32; LEVELS.len()],
+    /// Weight of a list's distance in its cost.
+    pub slope: f32,
+    /// Limit of the cost for each of [`LEVELS`]; 0 if it was not measured, since no list costs as little.
+    pub limits: [f32; LEVELS.len()],
+}
 
 /// What the first page says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Meta {
     /// Distance.
     pub metric: Metric,
@@ -37,8 +82,8 @@ pub struct Meta {
     pub rows: u64,
     /// Number that the next list gets.
     pub next_list: u32,
-    /// Lists to visit for each of [`LEVELS`], 0 if that could not be measured.
-    pub probes: [u32; LEVELS.len()],
+    /// Lists to visit for a recall.
+    pub calibrated: Calibrated,
     /// Key columns beside the vector.
     pub key_columns: u32,
     /// Changes of the directory since the build.
@@ -62,6 +107,8 @@ impl Meta {
             return corrupt(META, format!("unknown distance {}", page[HEADER]));
         };
         let key_columns = u32_at(page, KEY_COLUMNS);
+        // Whatever is there, a cost is a number and grows with the distance.
+        let number = |at| Some(f32_at(page, at)).filter(|x| x.is_finite() && *x > 0.0).unwrap_or(0.0);
         if key_columns as usize > MOST_KEYS {
             return corrupt(META, format!("{key_columns} key columns"));
         }
@@ -74,7 +121,11 @@ impl Meta {
             lists: u32_at(page, 40),
             next_list: u32_at(page, 44),
             rows: u64_at(page, 48),
-            probes: std::array::from_fn(|i| u32_at(page, 56 + 4 * i)),
+            calibrated: Calibrated {
+                probes: std::array::from_fn(|i| u32_at(page, 56 + 4 * i)),
+                slope: number(SLOPE),
+                limits: std::array::from_fn(|i| number(LIMITS + 4 * i)),
+            },
             key_columns,
             version: u32_at(page, VERSION),
             unclean_since: u64_at(page, UNCLEAN_SINCE),
@@ -104,8 +155,12 @@ impl Meta {
         put(page, 40, &self.lists.to_le_bytes());
         put(page, 44, &self.next_list.to_le_bytes());
         put(page, 48, &self.rows.to_le_bytes());
-        for (i, probes) in self.probes.iter().enumerate() {
+        for (i, probes) in self.calibrated.probes.iter().enumerate() {
             put(page, 56 + 4 * i, &probes.to_le_bytes());
+        }
+        put(page, SLOPE, &self.calibrated.slope.to_le_bytes());
+        for (i, limit) in self.calibrated.limits.iter().enumerate() {
+            put(page, LIMITS + 4 * i, &limit.to_le_bytes());
         }
         put(page, KEY_COLUMNS, &self.key_columns.to_le_bytes());
         put(page, VERSION, &self.version.to_le_bytes());
@@ -135,15 +190,67 @@ impl Meta {
         Ok(space)
     }
 
-    /// Lists to visit for a recall, of `lists` that there are now.
+    /// Lists that are visited for a recall on average, of `lists` that there are now.
     pub fn probes_for(&self, recall: f64, lists: usize) -> usize {
-        let level = LEVELS.iter().position(|level| *level >= recall).unwrap_or(LEVELS.len() - 1);
-        let measured = match self.probes[level] {
+        let probes = between(&self.calibrated.probes.map(f64::from), recall);
+        let measured = match probes > 0.0 {
             // Not measured: what serves short texts well.
-            0 => (4.0 * (lists as f64).sqrt()) as usize,
-            // Lists that were added since split what the others held.
-            probes => (f64::from(probes) * (lists as f64 / f64::from(self.lists.max(1))).max(1.0)) as usize,
+            false => 4.0 * (lists as f64).sqrt(),
+            true => probes * self.lists_added(lists),
         };
-        measured.clamp(1, lists.max(1))
+        (measured as usize).clamp(1, lists.max(1))
+    }
+
+    /// The lists to visit for a recall, of `lists` that there are now.
+    pub fn reach_for(&self, recall: f64, lists: usize) -> Reach {
+        let limit = between(&self.calibrated.limits.map(f64::from), recall);
+        match limit > 0.0 {
+            false => Reach::lists(self.probes_for(recall, lists)),
+            true => {
+                let limit = limit + self.lists_added(lists).ln();
+                Reach { slope: f64::from(self.calibrated.slope), limit }
+            }
+        }
+    }
+
+    /// Lists that were added since the measurement split what the others held.
+    fn lists_added(&self, lists: usize) -> f64 {
+        (lists as f64 / f64::from(self.lists.max(1))).max(1.0)
+    }
+}
+
+/// A value for a recall from those for [`LEVELS`], in between in proportion to the logarithm of the misses.
+fn between(values: &[f64; LEVELS.len()], recall: f64) -> f64 {
+    let above = LEVELS.iter().position(|level| *level >= recall).unwrap_or(LEVELS.len() - 1);
+    let (high, below) = (LEVELS[above], above.saturating_sub(1));
+    let low = LEVELS[below];
+    if recall >= high || recall <= low || values[below] == 0.0 {
+        return values[above];
+    }
+    let share = ((1.0 - recall) / (1.0 - low)).ln() / ((1.0 - high) / (1.0 - low)).ln();
+    values[below] + share * (values[above] - values[below])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_lie_between_those_of_the_levels() {
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        for (recall, want) in [(0.1, 1.0), (0.8, 1.0), (0.95, 3.0), (0.995, 6.0), (1.0, 6.0)] {
+            assert_eq!(between(&values, recall), want);
+        }
+        let middle = between(&values, 1.0 - (0.03f64 * 0.01).sqrt());
+        assert!((middle - 4.5).abs() < 1e-9, "{middle}");
+    }
+
+    #[test]
+    fn a_reach_of_lists_counts_them() {
+        for probes in [1, 2, 3, 10, 1000, 100_000] {
+            let reach = Reach::lists(probes);
+            assert!(reach.contains(probes - 1, 1e9, 1.0) && !reach.contains(probes, 0.0, 1.0), "{probes}");
+            assert!(reach.contains(2 * probes - 1, 0.0, 2.0));
+        }
     }
 }

@@ -128,6 +128,11 @@ impl Space {
         self.mean = mean;
     }
 
+    /// The mean, if the distance is a product, in which it stays.
+    pub(crate) fn mean_of_products(&self) -> Option<Vec<f32>> {
+        (self.metric == Metric::InnerProduct).then(|| self.mean.clone())
+    }
+
     fn rotate(&self, x: &[f32]) -> Result<(Vec<f32>, f64, bool)> {
         if x.len() != self.dims {
             return Err(Error::Dimensions { expected: self.dims, found: x.len() });

@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use crate::build::{Plan, ROUNDS, SAMPLES_PER_LIST, through_records};
-use crate::calibrate;
+use crate::calibrate::{Calibration, QUERIES};
 use crate::directory::{self, List, Replacement};
 use crate::error::corrupt;
 use crate::fill::Filling;
@@ -21,7 +21,7 @@ use crate::meta::{META, Meta};
 use crate::page::{self, Chain};
 use crate::space::Entry;
 use crate::store::{Block, Change, NO_BLOCK, PageStore};
-use crate::{Key, Metric, Result, RowId, Space};
+use crate::{Key, Result, RowId, Space};
 
 /// A list is split when it is so many times as long as lists should be.
 const CROWDED: f64 = 3.0;
@@ -74,35 +74,41 @@ pub fn upkeep(store: &impl PageStore, space: &Space, lists: Option<usize>, memor
     let is_stale = |now: f64, then: f64| now > STALE * then || then > STALE * now;
     done.calibrated = is_stale(rows, meta.rows as f64) || is_stale(lists, f64::from(meta.lists));
     if done.calibrated {
-        calibrate(store, &meta, space, rows, memory)?;
+        calibrate(store, &meta, space, rows)?;
     }
     Ok(done)
 }
 
-/// Measures on rows of the index how many lists a recall takes.
-fn calibrate(store: &impl PageStore, meta: &Meta, space: &Space, rows: f64, memory: usize) -> Result<()> {
+/// Measures on rows of the index which lists a recall takes.
+fn calibrate(store: &impl PageStore, meta: &Meta, space: &Space, rows: f64) -> Result<()> {
     let layout = meta.layout(space);
     let (lists, centroids) = directory::centroids(store, space, meta.directory)?;
-    let step = sample_step(rows as usize, lists.len(), space.width, memory);
-    let (mut sample, mut owners, mut n) = (Points::new(space.width), Vec::new(), 0usize);
-    for (i, list) in lists.iter().enumerate() {
-        let source = Source { store, space, layout, list: *list, centroid: centroids.get(i) };
-        source.each_page(None, &mut HashSet::new(), |_, points| {
-            for point in points.values.chunks_exact(space.width) {
-                if n.is_multiple_of(step) {
-                    sample.values.extend_from_slice(point);
-                    owners.push(i as u32);
-                }
-                n += 1;
+    let step = (rows as usize / QUERIES).max(1);
+    let each_list = |show: &mut dyn FnMut(u32, &Points)| {
+        for (i, list) in lists.iter().enumerate() {
+            let source = Source { store, space, layout, list: *list, centroid: centroids.get(i) };
+            source.each_page(None, &mut HashSet::new(), |_, points| {
+                show(i as u32, points);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    };
+    let (mut queries, mut n) = (Points::new(space.width), 0usize);
+    each_list(&mut |_, points| {
+        for point in points.values.chunks_exact(space.width) {
+            if n.is_multiple_of(step) && queries.len() < QUERIES {
+                queries.values.extend_from_slice(point);
             }
-            Ok(())
-        })?;
-    }
-    let product = space.metric == Metric::InnerProduct;
-    let probes = calibrate::probes(&sample, &owners, &centroids, n as f64, product, || store.check())?;
+            n += 1;
+        }
+    })?;
+    let mut calibration = Calibration::new(space, queries);
+    each_list(&mut |list, points| calibration.see(&points.values, std::iter::repeat(list)))?;
+    let calibrated = calibration.measure(&centroids);
     let mut change = store.change();
     Meta::alter(&mut change, |meta| {
-        meta.probes = probes;
+        meta.calibrated = calibrated;
         meta.lists = lists.len() as u32;
         meta.rows = n as u64;
     })?;

@@ -33,8 +33,8 @@ fn expect_rows(index: &Index, rows: &[Vec<f32>], want: impl Iterator<Item = u64>
 
 #[test]
 fn an_index_of_nothing_gets_lists() {
-    let rows = clustered(8000, 48, 40, 9);
-    let queries = clustered(30, 48, 40, 9);
+    let all = clustered(8200, 48, 40, 9);
+    let (rows, queries) = all.split_at(8000);
     for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
         let mut index = Index::build(metric, &[], 48, 1);
         for (id, row) in rows.iter().enumerate() {
@@ -42,7 +42,7 @@ fn an_index_of_nothing_gets_lists() {
             if [1000, 3000, 7999].contains(&id) {
                 let done = upkeep(&index.store, &index.space, None, MEMORY).unwrap();
                 assert!(done.split > 0, "{metric:?} {id}");
-                expect_rows(&index, &rows, 0..=id as u64);
+                expect_rows(&index, rows, 0..=id as u64);
                 // There is nothing left to be done.
                 let done = upkeep(&index.store, &index.space, None, MEMORY).unwrap();
                 assert_eq!((done.split, done.calibrated), (0, false), "{metric:?} {id}");
@@ -51,8 +51,8 @@ fn an_index_of_nothing_gets_lists() {
         index.meta = Meta::read(&index.store).unwrap();
         let sizes = sizes(&index.store, &index.meta, &index.space).unwrap();
         assert!((20..=120).contains(&sizes.lists), "{sizes:?}");
-        let recall = recall(&index, &rows, &queries, None, 10);
-        let floor = if metric == Metric::InnerProduct { 0.9 } else { 0.95 };
+        let recall = recall(&index, rows, queries, None, 10);
+        let floor = if metric == Metric::InnerProduct { 0.9 } else { 0.93 };
         assert!(recall >= floor, "{metric:?}: {recall}");
         // The lists that a recall takes were measured: not all.
         assert!(index.meta.probes_for(0.8, sizes.lists as usize) < sizes.lists as usize, "{:?}", index.meta);

@@ -6,6 +6,7 @@ use common::{Index, Numbers, clustered, distance, recall, take_nearest};
 use pg_answer_ann::check::check;
 use pg_answer_ann::filter::{Filter, NULL_KEY, Test};
 use pg_answer_ann::insert::{NewRow, insert};
+use pg_answer_ann::search::{Effort, Search};
 use pg_answer_ann::split::upkeep;
 use pg_answer_ann::store::PageStore;
 use pg_answer_ann::sweep::sweep;
@@ -61,6 +62,41 @@ fn recall_is_high() {
         // The largest products are those of long rows, which clusters of near rows do not gather.
         let floor = if metric == Metric::InnerProduct { 0.9 } else { 0.95 };
         assert!(recall >= floor, "{metric:?}: {recall}");
+    }
+}
+
+/// What a build measures on its own rows holds for queries that it has not seen, and a lower target takes less work.
+#[test]
+fn targets_are_met() {
+    let all = clustered(12_300, 16, 1, 21);
+    let (rows, queries) = all.split_at(12_000);
+    for metric in METRICS {
+        let index = Index::build(metric, rows, 16, 100);
+        let mut before = 0;
+        for target in [0.8, 0.9, 0.93, 0.95, 0.99] {
+            let (mut hits, mut visited) = (0, 0);
+            for query in queries {
+                let mut exact: Vec<f64> = rows.iter().map(|row| distance(metric, query, row)).collect();
+                let worst = *exact.select_nth_unstable_by(9, f64::total_cmp).1 + 1e-9;
+                let effort = Effort { recall: target, probes: None };
+                let none = Filter::default();
+                let mut search =
+                    Search::new(&index.store, &index.meta, &index.space, query, effort, none).unwrap();
+                let found = take_nearest(&index, &mut search, rows, query, 10);
+                hits += found
+                    .iter()
+                    .filter(|row| distance(metric, query, &rows[**row as usize]) <= worst)
+                    .count();
+                visited += search.work().visited;
+            }
+            let recall = hits as f64 / (10 * queries.len()) as f64;
+            assert!(recall >= target - 0.02, "{metric:?}, {target}: {recall}");
+            assert!(visited > before && visited < 100 * queries.len(), "{metric:?}, {target}: {visited}");
+            before = visited;
+            let mean = visited as f64 / queries.len() as f64;
+            let told = index.meta.probes_for(target, 100) as f64;
+            assert!((0.6..1.6).contains(&(mean / told)), "{metric:?}, {target}: {mean} lists, {told} told");
+        }
     }
 }
 
@@ -173,14 +209,13 @@ fn a_filter_finds_all_that_passes_and_nothing_else() {
             to(a).total_cmp(&to(b))
         });
         want.truncate(10);
-        let found = take_nearest(&index, index.filtered(query, None, filter.clone()), &rows, query, 10);
+        let found = take_nearest(&index, &mut index.filtered(query, None, filter.clone()), &rows, query, 10);
         let hits = found.iter().filter(|row| want.contains(row)).count();
         assert!(hits * 10 >= want.len() * 9, "{filter:?}: {hits} of {}", want.len());
     }
     let beyond = Filter { conditions: vec![(2, Test::Within(0, 0))] };
-    let effort = pg_answer_ann::search::Effort { recall: 0.9, probes: None };
-    let search =
-        pg_answer_ann::search::Search::new(&index.store, &index.meta, &index.space, &rows[0], effort, beyond);
+    let effort = Effort { recall: 0.9, probes: None };
+    let search = Search::new(&index.store, &index.meta, &index.space, &rows[0], effort, beyond);
     assert!(matches!(search.err(), Some(Error::Corrupt { .. })));
 }
 
@@ -241,16 +276,10 @@ fn damaged_pages_are_errors() {
         let outcome = (|| {
             let meta = pg_answer_ann::meta::Meta::read(&index.store)?;
             let space = meta.space(&index.store)?;
-            let effort = pg_answer_ann::search::Effort { recall: 0.95, probes: Some(1) };
+            let effort = Effort { recall: 0.95, probes: Some(1) };
             if meta.dims == 64 {
-                let mut search = pg_answer_ann::search::Search::new(
-                    &index.store,
-                    &meta,
-                    &space,
-                    &rows[0],
-                    effort,
-                    Filter::default(),
-                )?;
+                let mut search =
+                    Search::new(&index.store, &meta, &space, &rows[0], effort, Filter::default())?;
                 while search.next(&index.store, &space)?.is_some() {}
                 insert(&index.store, &meta, &space, NewRow { id: 5, vector: &rows[500], keys: &[] })?;
             }

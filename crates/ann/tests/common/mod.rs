@@ -85,7 +85,7 @@ impl Index {
         let mut trainer = Trainer::new(metric, dims, 1).unwrap();
         rows.iter().take(lists * 100).for_each(|row| trainer.push(row).unwrap());
         let plan = Plan { lists, sample: rows.len() };
-        let trained = trainer.train(plan, rows.len() as f64, || Ok(())).unwrap();
+        let trained = trainer.train(plan, || Ok(())).unwrap();
         let mut builder = Builder::new(&store, trained, 1, key_columns).unwrap();
         for (id, row) in rows.iter().enumerate() {
             builder.add(id as u64, row, &keys_of(id as u64)).unwrap();
@@ -127,13 +127,13 @@ impl Index {
 /// The `k` nearest rows as PostgreSQL's executor takes them from a search: it keeps rows until no later one can be
 /// nearer, and fails if a distance is below its bound.
 pub fn nearest(index: &Index, rows: &[Vec<f32>], query: &[f32], probes: Option<usize>, k: usize) -> Vec<u64> {
-    take_nearest(index, index.search(query, probes), rows, query, k)
+    take_nearest(index, &mut index.search(query, probes), rows, query, k)
 }
 
 /// The same from a search that has begun.
 pub fn take_nearest(
     index: &Index,
-    mut search: Search,
+    search: &mut Search,
     rows: &[Vec<f32>],
     query: &[f32],
     k: usize,
