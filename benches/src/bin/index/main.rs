@@ -17,7 +17,7 @@ use pg_answer_tests::Options;
 use contender::Contenders;
 use data::{CATEGORIES, Vectors, thresholds};
 use measure::{Task, measure};
-use report::Figures;
+use report::{Changes, Figures};
 
 /// Rows that are inserted one by one.
 const SINGLE_INSERTS: usize = 1000;
@@ -61,6 +61,9 @@ struct Arguments {
     /// maintenance_work_mem of the builds
     #[arg(long, default_value = "1GB")]
     maintenance_work_mem: String,
+    /// Neither inserts nor deletes rows afterwards
+    #[arg(long)]
+    searches_only: bool,
     /// Where the plot goes
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -130,7 +133,15 @@ fn main() -> Result<()> {
     }
     let mut all = Vec::new();
     for (i, (p, search)) in prepared.iter().zip(search).enumerate() {
-        eprintln!("{}: inserting, deleting, vacuuming", p.contender.name);
+        let mut changes = None;
+        if !arguments.searches_only {
+            eprintln!("{}: inserting, deleting, vacuuming", p.contender.name);
+            changes = Some(Changes {
+                insert_at_once: p.insert_at_once(&cluster, &later, n)?,
+                insert_one_by_one: p.insert_one_by_one(&cluster, &single, n + inserts)?,
+                vacuum_seconds: p.vacuum(&cluster)?,
+            });
+        }
         all.push(Figures {
             name: p.contender.name.clone(),
             build_seconds: p.build_seconds,
@@ -138,9 +149,7 @@ fn main() -> Result<()> {
             wal_bytes: p.wal_bytes,
             search,
             filters: [filters[0][i].clone(), filters[1][i].clone()],
-            insert_at_once: p.insert_at_once(&cluster, &later, n)?,
-            insert_one_by_one: p.insert_one_by_one(&cluster, &single, n + inserts)?,
-            vacuum_seconds: p.vacuum(&cluster)?,
+            changes,
         });
     }
     let version: String = client.query_one("SHOW server_version", &[])?.get(0);

@@ -16,6 +16,13 @@ pub struct Figures {
     pub search: Vec<Point>,
     /// Points with 10 % and with 1 % of the rows matching.
     pub filters: [Vec<Point>; 2],
+    /// None if only searches were measured.
+    pub changes: Option<Changes>,
+}
+
+/// Figures of changes after the build.
+pub struct Changes {
+    /// Rows a second.
     pub insert_at_once: f64,
     pub insert_one_by_one: f64,
     pub vacuum_seconds: f64,
@@ -48,9 +55,12 @@ pub fn print(all: &[Figures]) {
     for recall in [0.95, 0.99] {
         line(&format!("QPS at recall@10 ≥ {recall}"), &|f| f.qps_at(recall));
     }
-    line("rows/s, one INSERT", &|f| format!("{:.0}", f.insert_at_once));
-    line("rows/s, a transaction each", &|f| format!("{:.0}", f.insert_one_by_one));
-    line("VACUUM after deleting 10 %, s", &|f| format!("{:.1}", f.vacuum_seconds));
+    let change = |name: &str, of: &dyn Fn(&Changes) -> String| {
+        line(name, &|f| f.changes.as_ref().map_or("not measured".to_owned(), of));
+    };
+    change("rows/s, one INSERT", &|c| format!("{:.0}", c.insert_at_once));
+    change("rows/s, a transaction each", &|c| format!("{:.0}", c.insert_one_by_one));
+    change("VACUUM after deleting 10 %, s", &|c| format!("{:.1}", c.vacuum_seconds));
     println!("\n| index | rows searched | settings | recall@10 | QPS | p50, ms | p95, ms | short results |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for f in all {
