@@ -258,20 +258,11 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION pg_answer_passage(regclass, jsonb, integer, integer) IS 'the text of chunks of a row that follow each other';
 
--- A cross-encoder's scores of passages for a question, in their order.
-CREATE FUNCTION pg_answer_rerank(query text, passages text[]) RETURNS double precision[] LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    scores double precision[];
-BEGIN
-    IF to_regprocedure('@extschema@.rerank(text, text[], text)') IS NULL THEN
-        RAISE EXCEPTION 'there is no model to rerank with' USING ERRCODE = 'feature_not_supported',
-            HINT = 'Leave rerank out.';
-    END IF;
-    EXECUTE 'SELECT @extschema@.rerank($1, $2)' INTO scores USING query, passages;
-    RETURN scores;
-END $$;
-COMMENT ON FUNCTION pg_answer_rerank(text, text[]) IS 'scores of a cross-encoder for passages';
+-- A model's scores of passages for a question, in their order. Likelihoods tell passages of one question apart and nothing more,
+-- so that the score that a passage has counts beside its own.
+CREATE FUNCTION pg_answer_rerank(query text, passages text[], scores double precision[]) RETURNS double precision[]
+    AS 'MODULE_PATHNAME', 'pg_answer_rerank_wrapper' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION pg_answer_rerank(text, text[], double precision[]) IS 'scores of passages anew, by the model to rerank with';
 
 CREATE FUNCTION pg_answer_retrieve(query text, wanted regclass[], k integer, mode text, filter jsonb, min_score double precision,
                                    rerank boolean, expand integer, max_staleness interval, diversity double precision)
@@ -307,11 +298,16 @@ BEGIN
                          coalesce(nullif(vector_score, 'NaN'), CASE mode WHEN 'hybrid' THEN -1 END) AS vector_score, text_rank, text_score,
                          min(unknown_share) OVER () AS unknown_share, model, trust
                   FROM @extschema@.pg_answer_candidates(query, wanted, greatest(50, 2 * least(k, 1000000)), mode, filter, max_staleness)) AS c
+        ), titled AS (
+            SELECT *, row_number() OVER (PARTITION BY source, coalesce(to_jsonb(title), key) ORDER BY score DESC NULLS LAST, key, ordinal) AS of_title
+            FROM candidates
         ), ordered AS MATERIALIZED (
-            SELECT *, row_number() OVER (ORDER BY score DESC NULLS LAST, source, key, ordinal) AS before FROM candidates
+            -- What is read anew is of many documents: no more than two passages of each, as long as there are others.
+            SELECT *, row_number() OVER (ORDER BY rerank AND of_title > 2, score DESC NULLS LAST, source, key, ordinal) AS before FROM titled
         ), reranked AS MATERIALIZED (
-            SELECT CASE WHEN rerank THEN @extschema@.pg_answer_rerank(query, ARRAY(
-                       SELECT content FROM ordered WHERE before <= greatest(20, 2 * k) ORDER BY before)) END AS scores
+            SELECT CASE WHEN rerank AND count(*) > 0 THEN
+                       @extschema@.pg_answer_rerank(query, array_agg(content ORDER BY before), array_agg(score ORDER BY before)) END AS scores
+            FROM ordered WHERE before <= greatest(20, 2 * k)
         ), judged AS (
             SELECT o.*, CASE WHEN rerank THEN n.scores[o.before] ELSE o.score END AS final FROM ordered AS o CROSS JOIN reranked AS n
         ), ranked AS MATERIALIZED (

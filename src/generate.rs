@@ -151,7 +151,7 @@ fn write(
     let mut first = None;
     let generation = with_decoder(name, |decoder, pool| {
         let prompt = prompt(&*decoder)?;
-        let mut json = schema.map(|schema| decoder.json(schema)).transpose()?;
+        let mut json = schema.map(|schema| decoder.json(schema, &mut check)).transpose()?;
         let constraint = json.as_mut().map(|json| json as &mut dyn Constraint);
         let run = Run::begin(name, 1, prompt.ids.len(), 0);
         let mut on_piece = |_: &str| {

@@ -1,10 +1,13 @@
 //! `rerank`: how well passages answer a question, read together with it.
 
+use pg_answer_inference::decoder::Message;
+use pg_answer_models::Kind;
+use pg_answer_rag::likelihood;
 use pgrx::Array;
 use pgrx::prelude::*;
 
 use crate::error::OrRaise;
-use crate::model::{check, with_reranker};
+use crate::model::{self, check, with_reranker};
 use crate::settings;
 
 /// A score for each passage, in their order; NULL for NULL.
@@ -22,7 +25,33 @@ fn rerank(
     Some(texts.iter().map(|text| text.and_then(|_| scores.next())).collect())
 }
 
+/// The scores of `passages`, which have `scores` so far, by the model to rerank with.
+#[pg_extern(sql = false)]
+fn pg_answer_rerank(query: &str, passages: Array<&str>, scores: Vec<Option<f64>>) -> Vec<f64> {
+    let name = settings::reranking_model();
+    let texts: Vec<&str> = passages.iter().map(Option::unwrap_or_default).collect();
+    let judged: Vec<f64> = score(query, &texts, &name).into_iter().map(f64::from).collect();
+    if model::kind(&name).or_raise() == Kind::Decoder {
+        let scores: Vec<f64> = scores.into_iter().map(Option::unwrap_or_default).collect();
+        likelihood::fuse(&scores, &judged)
+    } else {
+        judged
+    }
+}
+
 /// The scores of `passages` by the model `name`.
 pub fn score(query: &str, passages: &[&str], name: &str) -> Vec<f32> {
+    if model::kind(name).or_raise() == Kind::Decoder {
+        return passages.iter().map(|passage| likelihood_of(query, passage, name)).collect();
+    }
     with_reranker(name, |reranker, pool| reranker.score(query, passages, pool, &mut check)).or_raise()
+}
+
+/// Logarithm of how likely the decoder `name` asks `query` about `passage`.
+fn likelihood_of(query: &str, passage: &str, name: &str) -> f32 {
+    let messages: Vec<Message> = likelihood::messages(passage)
+        .into_iter()
+        .map(|m| Message { role: m.role.to_owned(), content: m.content })
+        .collect();
+    model::weigh(name, &messages, &[query])[0] as f32
 }

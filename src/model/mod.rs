@@ -9,9 +9,12 @@ mod view;
 pub use cache::{kind, with_decoder, with_encoder, with_reranker, with_rewriter};
 pub use stats::Run;
 
+use pg_answer_inference::decoder::Message;
 use pg_answer_inference::encoder::{Encoder, Role, Tokens};
 use pg_answer_inference::{Pool, Result};
 use pg_answer_models::Kind;
+
+use crate::error::OrRaise;
 
 /// Tokens of `text` for the model `name`, special tokens of an encoder included.
 ///
@@ -39,6 +42,18 @@ pub fn embed(name: &str, encoder: &Encoder, batch: &[Tokens], pool: &Pool) -> Re
     let vectors = encoder.embed(batch, pool, &mut check)?;
     run.succeeded(0);
     Ok(vectors)
+}
+
+/// For each of `answers` the natural logarithm of the probability that the model `name` replies just so.
+pub fn weigh(name: &str, messages: &[Message], answers: &[&str]) -> Vec<f64> {
+    with_decoder(name, |decoder, pool| {
+        let prompt = decoder.ask(messages)?;
+        let run = Run::begin(name, 1, prompt.ids.len(), 0);
+        let weights = decoder.weigh(&prompt, answers, pool, &mut check)?;
+        run.succeeded(0);
+        Ok(weights)
+    })
+    .or_raise()
 }
 
 /// Passed to every model run: lets a cancel, a timeout or a termination through.

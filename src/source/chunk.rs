@@ -1,6 +1,9 @@
 //! `chunk(content, …)`: a text's chunks, by the tokens of an embedding model.
 
-use pg_answer_inference::encoder::{Encoder, Role};
+use std::cell::RefCell;
+
+use pg_answer_inference::Result;
+use pg_answer_inference::encoder::{Encoder, Role, Tokens};
 use pg_answer_text::chunk::Limits;
 use pg_answer_text::document::{Chunk, Method, chunks};
 use pgrx::PgSqlErrorCode as Code;
@@ -23,13 +26,9 @@ pub struct Cut {
 
 impl Cut {
     /// The chunks of `content`; what is wrong with the limits is an ERROR.
-    pub fn chunks(self, content: &str, encoder: &Encoder) -> pg_answer_inference::Result<Vec<Chunk>> {
-        let limits = self.limits(encoder.max_tokens());
-        let count = |text: &str| {
-            check()?;
-            Ok(encoder.tokenize_checked(text, Role::Document, &mut check)?.untruncated)
-        };
-        chunks(content, self.method, limits, &count)
+    pub fn chunks(self, content: &str, reader: &Reader<'_>) -> Result<Vec<Chunk>> {
+        let limits = self.limits(reader.encoder.max_tokens());
+        chunks(content, self.method, limits, &|text| reader.count(text))
     }
 
     fn limits(self, window: usize) -> Limits {
@@ -49,6 +48,43 @@ impl Cut {
         Limits::new(max)
             .and_then(|limits| limits.with_overlap(overlap))
             .unwrap_or_else(|e| invalid(e.to_string()).raise())
+    }
+}
+
+/// A model's tokenizer that remembers the last text: most rows are one chunk, which is counted twice and then embedded.
+pub struct Reader<'e> {
+    encoder: &'e Encoder,
+    last: RefCell<(String, Option<Tokens>)>,
+}
+
+impl<'e> Reader<'e> {
+    pub fn new(encoder: &'e Encoder) -> Self {
+        Self { encoder, last: RefCell::default() }
+    }
+
+    /// The tokens of `text`, cut to the model's window.
+    pub fn tokens(&self, text: &str) -> Result<Tokens> {
+        let (last, tokens) = &mut *self.last.borrow_mut();
+        match tokens.take() {
+            Some(tokens) if last == text => Ok(tokens),
+            _ => self.read(text),
+        }
+    }
+
+    /// How many tokens `text` has, however long it is.
+    fn count(&self, text: &str) -> Result<usize> {
+        let (last, tokens) = &mut *self.last.borrow_mut();
+        if let Some(tokens) = tokens.as_ref().filter(|_| last == text) {
+            return Ok(tokens.untruncated);
+        }
+        let read = tokens.insert(self.read(text)?);
+        text.clone_into(last);
+        Ok(read.untruncated)
+    }
+
+    fn read(&self, text: &str) -> Result<Tokens> {
+        check()?;
+        self.encoder.tokenize_checked(text, Role::Document, &mut check)
     }
 }
 
@@ -86,7 +122,7 @@ fn chunk(
     let cut = Cut { method, max_tokens, overlap: overlap.unwrap_or(0) };
     let model = model.map_or_else(settings::embedding_model, str::to_owned);
     let chunks = with_encoder(&model, |encoder, _| match content {
-        Some(content) => cut.chunks(content, encoder),
+        Some(content) => cut.chunks(content, &Reader::new(encoder)),
         None => Ok(Vec::new()),
     })
     .or_raise();

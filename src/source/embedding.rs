@@ -1,15 +1,14 @@
 //! Rows of a source → chunks with vectors, in the table of chunks.
 
-use pg_answer_inference::encoder::Role;
 use pg_answer_text::document::Chunk;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{SpiClient, SpiHeapTupleData};
 
-use super::chunk::integer;
+use super::chunk::{Reader, integer};
 use super::latest;
 use super::plan::Plan;
 use crate::error::OrRaise;
-use crate::model::{self, check, with_encoder};
+use crate::model::{self, with_encoder};
 use crate::returned::vector_array_of;
 
 /// A row of a source.
@@ -30,8 +29,8 @@ pub struct Piece {
     vector: Vec<f32>,
 }
 
-/// Texts that run through the model together.
-const BATCH: usize = 64;
+/// Texts that run through the model together: enough for its threads to share the work evenly.
+const BATCH: usize = 512;
 /// Chunks that are stored by one statement.
 const STORED_AT_ONCE: usize = 1024;
 
@@ -65,11 +64,12 @@ fn joined(contents: Vec<Option<String>>, labels: &[String]) -> Option<String> {
 /// The chunks of `rows` with their vectors.
 pub fn embed(plan: &Plan, rows: &[Row]) -> Vec<Piece> {
     let made = with_encoder(&plan.model, |encoder, pool| {
+        let reader = Reader::new(encoder);
         let mut pieces = Vec::new();
         let mut tokens = Vec::new();
         for (row, content) in rows.iter().enumerate().filter_map(|(i, r)| Some((i, r.content.as_deref()?))) {
-            for (ordinal, chunk) in (0..).zip(plan.cut.chunks(content, encoder)?) {
-                tokens.push(encoder.tokenize_checked(&chunk.embedded(), Role::Document, &mut check)?);
+            for (ordinal, chunk) in (0..).zip(plan.cut.chunks(content, &reader)?) {
+                tokens.push(reader.tokens(&chunk.embedded())?);
                 pieces.push(Piece { row, ordinal, chunk, vector: Vec::new() });
             }
         }

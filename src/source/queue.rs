@@ -15,7 +15,7 @@ use super::plan::{Plan, plans, schema_of};
 use crate::error::{OrRaise, Report};
 
 /// How long rows are embedded before a transaction ends; what is left goes back.
-const BUDGET: Duration = Duration::from_millis(300);
+const BUDGET: Duration = Duration::from_millis(500);
 /// Rows that are embedded before anybody looks at the clock.
 const SMALLEST_SLICE: usize = 16;
 const LARGEST_SLICE: usize = 512;
@@ -28,7 +28,7 @@ const BUSY: &str = "clock_timestamp() + interval '200 ms'";
 thread_local! {
     /// As many rows as this session has embedded in half of the budget at least.
     static SLICE: Cell<usize> = const { Cell::new(SMALLEST_SLICE) };
-    /// How many keys the next transaction takes: twice as many as the last one had time for.
+    /// How many keys the next transaction takes: a few more than the last one had time for.
     static KEYS: Cell<usize> = const { Cell::new(FEWEST_KEYS) };
 }
 
@@ -111,7 +111,8 @@ fn pg_answer_embed_entries(
                 .clamp(SMALLEST_SLICE, LARGEST_SLICE),
             );
         }
-        KEYS.set((2 * done).clamp(FEWEST_KEYS, MOST_KEYS));
+        let next = if done == rows.len() { 2 * done } else { done + done / 8 };
+        KEYS.set(next.clamp(FEWEST_KEYS, MOST_KEYS));
         store(client, plan, (&rows[..done], &versions[..done]), &pieces, &ids);
         let rest: Vec<&Row> = rows[done..].iter().collect();
         queue_again(client, plan, &rest, &ids, "'-infinity'");

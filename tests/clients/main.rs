@@ -31,17 +31,19 @@ fn python() -> Result<()> {
     Ok(())
 }
 
-/// The interpreter of a virtual environment with exactly these packages, kept between runs.
+/// The interpreter of a virtual environment with exactly these packages, kept between runs of one version of Python.
 fn virtual_environment(requirements: &Path) -> Result<PathBuf> {
     let wanted = std::fs::read(requirements).with_context(|| requirements.display().to_string())?;
+    let version = run(Command::new("python3").arg("--version"))
+        .context("python3 with its module venv is needed (Debian: python3-venv)")?;
     let mut hasher = DefaultHasher::new();
-    wanted.hash(&mut hasher);
+    (wanted, version).hash(&mut hasher);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("python-{:016x}", hasher.finish()));
     let python = folder.join("bin/python");
     let complete = folder.join("complete");
     if !complete.exists() {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
-            .context("python3 with its module venv is needed (Debian: python3-venv)")?;
+            .context("python3's module venv is needed (Debian: python3-venv)")?;
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements))?;
         std::fs::write(&complete, "")?;
     }

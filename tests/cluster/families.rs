@@ -132,7 +132,7 @@ fn what_a_model_cannot_do_is_an_error() -> Result<()> {
     for (sql, code) in [
         ("SELECT embed('x', 'gpt2')", "0A000"),
         ("SELECT embed('x', 'bert_cross_encoder')", "0A000"),
-        ("SELECT rerank('x', ARRAY['y'], 'gpt2')", "0A000"),
+        ("SELECT rerank('x', ARRAY['y'], 'xlm_roberta_mean')", "0A000"),
         ("SELECT rerank('x', ARRAY['y'])", "42704"),
         ("SELECT generate('x', 'xlm_roberta_mean')", "0A000"),
         ("SELECT generate('x', 'gpt2', system => 'y')", "22023"),
@@ -148,6 +148,8 @@ fn what_a_model_cannot_do_is_an_error() -> Result<()> {
     ensure!(one::<i32>(&mut client, "SELECT vector_dims(embed('x', 'xlm_roberta_mean', 16))")? == 16);
     ensure!(one::<i32>(&mut client, "SELECT cardinality(rerank('x', '{}', 'bert_cross_encoder'))")? == 0);
     ensure!(one::<bool>(&mut client, "SELECT rerank('x', NULL, 'bert_cross_encoder') IS NULL")?);
+    // A language model says how likely it would ask the question.
+    ensure!(one::<bool>(&mut client, "SELECT (rerank('x', ARRAY['y', NULL], 'gpt2'))[1] < 0")?);
     let drawn =
         "SELECT generate('a client', 'gpt2', max_tokens => 20, temperature => 1, top_k => 40, min_p => 0.01,
         repetition_penalty => 1.2, seed => 3)";

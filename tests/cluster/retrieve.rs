@@ -277,3 +277,35 @@ fn diversity_puts_what_differs_first() -> Result<()> {
     ensure!(about_sand("0.7")? == 1);
     Ok(())
 }
+
+/// A language model that judges passages anew reads those found, and its judgement counts beside their scores.
+#[test]
+fn a_language_model_reranks() -> Result<()> {
+    let (_, mut client) = session("rerank")?;
+    notes(&mut client)?;
+    client.batch_execute("SELECT set_config('pg_answer.reranking_model', generation_model(), false)")?;
+    let found = |client: &mut Client, rerank: bool| -> Result<Vec<(i32, f64)>> {
+        let sql = "SELECT (key ->> 'id')::int, score FROM rag_retrieve('When does the ferry leave?', 'notes', 7, rerank => $1)";
+        Ok(client.query(sql, &[&rerank])?.iter().map(|row| (row.get(0), row.get(1))).collect())
+    };
+    let (before, after) = (found(&mut client, false)?, found(&mut client, true)?);
+    println!("{before:?}\n{after:?}");
+    let ids = |found: &[(i32, f64)]| {
+        let mut ids: Vec<i32> = found.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    ensure!(ids(&before) == ids(&after) && after[0].0 == 7, "{after:?}");
+    ensure!(after.iter().all(|(_, score)| (0.0..=1.0).contains(score)), "{after:?}");
+    ensure!(after.is_sorted_by(|a, b| a.1 >= b.1) && before != after, "{after:?}");
+    ensure!(
+        one::<i64>(
+            &mut client,
+            "SELECT count(*) FROM rag_retrieve('ferry', 'notes', rerank => true, \"where\" => '{\"id\": 99}')"
+        )? == 0
+    );
+    // What no model reads is told of before anything is searched for long.
+    client.batch_execute("SET pg_answer.reranking_model = 'all-MiniLM-L6-v2'")?;
+    let wrong = error_of(&mut client, "SELECT rag_retrieve('ferry', 'notes', rerank => true)")?;
+    expect_code(&wrong, "0A000")
+}

@@ -43,6 +43,26 @@ fn json_is_always_valid() -> Result<()> {
     Ok(())
 }
 
+/// The first JSON of a session puts the vocabulary in order, which must stop too.
+#[test]
+fn cancel_stops_the_first_json() -> Result<()> {
+    let (database, _) = session("json_cancel")?;
+    let long = r#"SELECT generate_json('Tell a long story.', '{"type": "array", "minItems": 900, "items": {"type": "string"}}', max_tokens => 4000)"#;
+    for milliseconds in [0, 20, 60, 120, 250] {
+        let mut client = shared().client(&database)?;
+        // The model is loaded and nothing else.
+        one::<i32>(&mut client, "SELECT count_tokens('a', generation_model())")?;
+        let after = Duration::from_millis(milliseconds);
+        let end = interrupt(shared(), &mut client, long, after, "SELECT pg_cancel_backend($1)")?;
+        println!("{} ms after the cancel at {milliseconds}", end.delay.as_millis());
+        expect_code(&end.error.context("the session died")?, "57014")?;
+        ensure!(end.delay < HANG);
+        let written: Value = one(&mut client, r#"SELECT generate_json('Yes?', '{"type": "boolean"}')"#)?;
+        ensure!(written.is_boolean(), "{written}");
+    }
+    Ok(())
+}
+
 #[test]
 fn facts_are_extracted_and_repeat() -> Result<()> {
     let (_, mut client) = session("extract")?;

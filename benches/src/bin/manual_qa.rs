@@ -26,6 +26,9 @@ struct Arguments {
     /// Language model; the server's default when absent.
     #[arg(long)]
     model: Option<String>,
+    /// Model to judge the passages found anew with, such as qwen2.5-coder-0.5b-instruct.
+    #[arg(long, value_name = "MODEL")]
+    rerank: Option<String>,
     /// Measure retrieval only.
     #[arg(long)]
     no_answers: bool,
@@ -79,18 +82,19 @@ fn stands_in(wanted: &str, text: &str) -> bool {
 }
 
 fn ask(client: &mut Client, question: &str, arguments: &Arguments) -> Result<Outcome> {
-    const PAGES: &str = "SELECT m.page FROM rag_retrieve($1, 'manual', $2) WITH ORDINALITY r
+    const PAGES: &str = "SELECT m.page FROM rag_retrieve($1, 'manual', $2, rerank => $3) WITH ORDINALITY r
                          JOIN manual m ON m.id = (r.key ->> 'id')::bigint ORDER BY r.ordinality";
     const ANSWER: &str =
         "SELECT d.answer, d.refused, ARRAY(SELECT m.page FROM jsonb_array_elements(d.citations) AS c
                               JOIN manual m ON m.id = (c #>> '{key,id}')::bigint)
-                          FROM rag_answer_details($1, 'manual', $2, model => $3) AS d";
-    let pages = client.query(PAGES, &[&question, &arguments.k])?;
+                          FROM rag_answer_details($1, 'manual', $2, rerank => $3, model => $4) AS d";
+    let rerank = arguments.rerank.is_some();
+    let pages = client.query(PAGES, &[&question, &arguments.k, &rerank])?;
     let pages = pages.iter().map(|row| row.get(0)).collect();
     if arguments.no_answers {
         return Ok(Outcome { pages, answer: String::new(), refused: false, cited: Vec::new() });
     }
-    let row = client.query_one(ANSWER, &[&question, &arguments.k, &arguments.model])?;
+    let row = client.query_one(ANSWER, &[&question, &arguments.k, &rerank, &arguments.model])?;
     Ok(Outcome { pages, answer: row.get(0), refused: row.get(1), cited: row.get(2) })
 }
 
@@ -102,6 +106,9 @@ fn main() -> Result<()> {
         .dbname("manual")
         .connect(NoTls)
         .context("the demo does not run: make demo")?;
+    if let Some(model) = &arguments.rerank {
+        client.execute("SELECT set_config('pg_answer.reranking_model', $1, false)", &[model])?;
+    }
     let questions: Vec<Question> = fixtures::json_lines("manual_qa/questions.jsonl")?;
     let mut asked = Vec::new();
     for question in &questions {

@@ -316,7 +316,7 @@ fn quiet_global_pool() {
 }
 
 /// New threads inherit the signal mask of the thread that makes them: block all signals meanwhile.
-fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: plain calls with valid pointers to initialised local signal sets.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();

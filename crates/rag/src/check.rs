@@ -7,12 +7,17 @@ use std::str::FromStr;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::citation::{cited, without_citations};
+use crate::words::{StopWords, held_words, is_operator, words};
 use crate::{Passage, REFUSAL};
 
 /// Share of a sentence's own words, weighted by how few passages hold them, that a passage must have to support it.
 const ENOUGH: f64 = 0.5;
 /// What the model's own citation of a passage counts beside the words.
 const OWN_CITATION: f64 = 0.05;
+/// Share of the best passage's support that a second one must give a sentence to be cited beside it.
+const AS_GOOD: f64 = 0.9;
+/// Passages that a sentence cites, at most.
+const MOST_CITED: usize = 2;
 
 /// What becomes of a sentence that no passage supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,22 +71,26 @@ pub struct Evidence {
     held: Vec<HashSet<String>>,
     /// The words of the question.
     asked: HashSet<String>,
+    /// Those of any text.
+    stop: StopWords,
 }
 
 /// A sentence after the check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sentence {
-    /// The sentence with the number of its passage; none if it is left out.
+    /// The sentence with the numbers of its passages; none if it is left out.
     pub text: Option<String>,
-    /// What supports it.
-    pub citation: Option<Citation>,
+    /// What supports it, best first.
+    pub citations: Vec<Citation>,
 }
 
 impl Evidence {
     /// The words of `query` and `passages`.
     pub fn new(query: &str, passages: &[Passage]) -> Self {
-        let held = |p: &Passage| &words(&p.content) | &words(p.title.as_deref().unwrap_or_default());
-        Self { held: passages.iter().map(held).collect(), asked: words(query) }
+        let held =
+            |p: &Passage| &held_words(&p.content) | &held_words(p.title.as_deref().unwrap_or_default());
+        let stop = StopWords::of(passages.iter().map(|p| p.content.as_str()));
+        Self { held: passages.iter().map(held).collect(), asked: words(query), stop }
     }
 
     /// What becomes of `sentence`, given the passages of [`Evidence::new`]; none if it says nothing.
@@ -96,22 +105,29 @@ impl Evidence {
         if said.is_empty() {
             return None;
         }
-        let citation = self.supporter(&said, passages, &cited(sentence));
-        let text = match (&citation, unsupported) {
-            (Some(citation), _) => Some(append(&plain, &(citation.passage + 1).to_string())),
-            (None, Unsupported::Drop) => None,
-            (None, Unsupported::Mark) => Some(append(&plain, "?")),
-            (None, Unsupported::Keep) => Some(plain.trim().to_owned()),
+        let citations = self.supporters(&said, &self.stop.leave(&plain), passages, &cited(sentence));
+        let numbers = || citations.iter().map(|c| format!("[{}]", c.passage + 1)).collect::<String>();
+        let text = match unsupported {
+            _ if !citations.is_empty() => Some(append(&plain, &numbers())),
+            Unsupported::Drop => None,
+            Unsupported::Mark => Some(append(&plain, "[?]")),
+            Unsupported::Keep => Some(plain.trim().to_owned()),
         };
-        Some(Sentence { text, citation })
+        Some(Sentence { text, citations })
     }
 
-    /// The passage that supports a sentence best, the first of equals; none if none does enough.
-    fn supporter(&self, said: &HashSet<String>, passages: &[Passage], cited: &[usize]) -> Option<Citation> {
-        // What the question says already is no evidence.
-        let new = said - &self.asked;
+    /// The passage that supports a sentence best, the first of equals, and one that does as well; none if none does enough.
+    fn supporters(
+        &self,
+        said: &HashSet<String>,
+        telling: &HashSet<String>,
+        passages: &[Passage],
+        cited: &[usize],
+    ) -> Vec<Citation> {
+        // What the question says already is no evidence, nor are words that stand in any text.
+        let new = telling - &self.asked;
         if new.is_empty() {
-            return repeated(said, passages);
+            return repeated(said, passages).into_iter().collect();
         }
         // Rarer words weigh more, as in BM25. Most of those that no passage has are the glue of a sentence and weigh least;
         // numbers and names among them are looked at below.
@@ -121,19 +137,26 @@ impl Evidence {
             (1.0 + self.held.len() as f64 / held as f64).ln()
         };
         let total: f64 = new.iter().map(weight).sum();
-        let mut best: Option<(usize, f64, f64)> = None;
+        let mut found = Vec::new();
         for (i, passage) in self.held.iter().enumerate() {
             if new.iter().any(|word| is_exact(word) && !passage.contains(word)) {
                 continue;
             }
             let support = new.intersection(passage).map(weight).sum::<f64>() / total;
             let merit = support + if cited.contains(&(i + 1)) { OWN_CITATION } else { 0.0 };
-            if support >= ENOUGH && best.is_none_or(|(_, _, most)| merit > most) {
-                best = Some((i, support, merit));
+            if support >= ENOUGH {
+                found.push((merit, support, i));
             }
         }
-        let (passage, support, _) = best?;
-        Some(Citation { passage, quote: quote(&passages[passage].content, said, &self.asked), support })
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let enough = found.first().map_or(0.0, |(_, support, _)| AS_GOOD * support);
+        let cited = found.into_iter().filter(|(_, support, _)| *support >= enough).take(MOST_CITED);
+        let citation = |(_, support, passage): (f64, f64, usize)| Citation {
+            passage,
+            quote: quote(&passages[passage].content, said, &self.asked),
+            support,
+        };
+        cited.map(citation).collect()
     }
 }
 
@@ -158,8 +181,8 @@ pub fn check(answer: &str, query: &str, passages: &[Passage], unsupported: Unsup
             }
             checked.text.push_str(&text);
         }
-        checked.support += found.citation.as_ref().map_or(0.0, |c| c.support);
-        checked.citations.extend(found.citation);
+        checked.support += found.citations.first().map_or(0.0, |c| c.support);
+        checked.citations.extend(found.citations);
     }
     checked.support /= f64::from(sentences.max(1));
     checked
@@ -174,9 +197,9 @@ fn repeated(said: &HashSet<String>, passages: &[Passage]) -> Option<Citation> {
     })
 }
 
-/// Numbers and identifiers are right or wrong; words have inflections and synonyms.
+/// Numbers, identifiers and operators are right or wrong; words have inflections and synonyms.
 fn is_exact(word: &str) -> bool {
-    word.contains(|c: char| c.is_numeric() || c == '_')
+    word.contains(|c: char| c.is_numeric() || c == '_') || is_operator(word)
 }
 
 /// The sentence of `content` that has most of the words `said` that were not `asked`, then most of all, the first of equals.
@@ -199,23 +222,13 @@ fn trimmed(start: usize, sentence: &str) -> Range<usize> {
     start..start + sentence.trim().len()
 }
 
-/// The words of `text` in lower case; each Chinese character is one. Of a word of letters the beginning counts, so that
-/// its inflections are the same; identifiers and numbers count whole.
-pub(crate) fn words(text: &str) -> HashSet<String> {
-    let beginning = |word: &str| {
-        let word = word.to_lowercase();
-        if word.chars().all(char::is_alphabetic) { word.chars().take(5).collect() } else { word }
-    };
-    text.unicode_words().map(beginning).collect()
-}
-
-/// `sentence` with `[citation]` before the mark that ends it, where one does.
+/// `sentence` with `citation` before the mark that ends it, where one does.
 fn append(sentence: &str, citation: &str) -> String {
     let sentence = sentence.trim();
     match sentence.char_indices().next_back() {
-        Some((at, mark @ ('.' | '!' | '?'))) => format!("{} [{citation}]{mark}", &sentence[..at]),
-        Some((at, mark @ ('。' | '！' | '？'))) => format!("{}[{citation}]{mark}", &sentence[..at]),
-        _ => format!("{sentence} [{citation}]"),
+        Some((at, mark @ ('.' | '!' | '?'))) => format!("{} {citation}{mark}", &sentence[..at]),
+        Some((at, mark @ ('。' | '！' | '？'))) => format!("{}{citation}{mark}", &sentence[..at]),
+        _ => format!("{sentence} {citation}"),
     }
 }
 
@@ -256,6 +269,38 @@ mod tests {
         let [citation] = &checked.citations[..] else { panic!("{checked:?}") };
         assert!(passages()[1].content[citation.quote.clone()].starts_with("The setting"));
         assert!(checked.support > 0.5);
+    }
+
+    #[test]
+    fn passages_that_say_the_same_are_both_cited() {
+        let passages = [
+            "USING may be left out: B-tree is the default.",
+            "The default is a B-tree.",
+            "Hash indexes are others.",
+        ]
+        .map(|content| Passage { title: None, content: content.to_owned() });
+        let checked = check("It is a B-tree.", "Which index is made?", &passages, Unsupported::Drop);
+        assert_eq!(checked.text, "It is a B-tree [1][2].");
+        assert_eq!(checked.citations.iter().map(|c| c.passage).collect::<Vec<_>>(), [0, 1]);
+        assert!((checked.support - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn words_of_any_text_and_other_spellings_of_numbers_do_not_count_against_a_sentence() {
+        let passages = [
+            "The pg_stat_activity view will have one row for each process. The default is five minutes (5min).",
+            "If you have set it, it is shown by ps, and the others are told of using signals.",
+        ]
+        .map(|content| Passage { title: None, content: content.to_owned() });
+        let text = |answer: &str, query: &str| check(answer, query, &passages, Unsupported::Drop).text;
+        let view = "You can see that by using the `pg_stat_activity` view.";
+        assert!(text(view, "Where can I see that?").ends_with("view [1]."));
+        for minutes in ["5 minutes", "5min", "five minutes"] {
+            assert!(text(&format!("It takes {minutes}."), "How long?").ends_with("[1]."), "{minutes}");
+        }
+        assert_eq!(text("It takes 6 minutes.", "How long?"), "");
+        assert_eq!(text("The operator is @>.", "Which operator?"), "");
+        assert_eq!(text("It takes 5 hours, said the moon.", "How long?"), "");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::check::words;
+use crate::words::words;
 
 /// The order of `contents` (best first) that takes next each time the greatest (1 − `diversity`) · score − `diversity` ·
 /// similarity to the most similar one taken. Scores are scaled to 0…1 over all; similarity is the cosine of the sets of

@@ -4,7 +4,7 @@ use serde_json::Value;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::Message;
-use crate::check::words;
+use crate::words::words;
 
 /// Tokens that the frame of a message takes in the prompt, at most.
 const FRAME_TOKENS: usize = 8;

@@ -10,9 +10,11 @@ pub mod citation;
 pub mod diversity;
 pub mod fusion;
 pub mod history;
+pub mod likelihood;
 pub mod merge;
 pub mod prompt;
 pub mod stream;
+mod words;
 
 pub use budget::pack;
 pub use check::{Checked, Unsupported, check};

@@ -34,7 +34,7 @@ impl Sentences {
     pub fn next(&mut self, answer: &str, has_ended: bool) -> Option<String> {
         while !self.open || self.waiting.is_empty() {
             let found = self.look_up(answer, has_ended)?;
-            self.open |= found.citation.is_some();
+            self.open |= !found.citations.is_empty();
             self.waiting.extend(found.text);
         }
         self.waiting.pop_front()

@@ -138,8 +138,10 @@ pub(crate) fn halve<E>(
 ) -> Result<(), E> {
     let Some(range) = trim(text, range) else { return Ok(()) };
     let piece = &text[range.clone()];
-    let middle = piece.char_indices().map(|(i, _)| i).find(|&i| i > 0 && i >= piece.len() / 2);
-    let middle = range.start + middle.unwrap_or(piece.len());
+    // The border of characters nearest before the middle, else the first; none in a single character.
+    let middle = piece.floor_char_boundary(piece.len() / 2);
+    let middle =
+        range.start + if middle > 0 { middle } else { piece.chars().next().map_or(0, char::len_utf8) };
     if middle == range.end || count(piece)? <= max_tokens {
         ranges.push(range);
         return Ok(());
@@ -224,6 +226,17 @@ mod tests {
         let ranges = split(&text, Limits::new(300).unwrap(), &str::len);
         assert_eq!(ranges.len(), 34);
         assert_eq!(ranges.iter().map(ExactSizeIterator::len).sum::<usize>(), text.len());
+    }
+
+    #[test]
+    fn characters_of_any_width_are_parted() {
+        for text in ["A\u{10f70}", "\u{10f70}A", "\u{10f70}\u{10f70}"] {
+            let limits = Limits::new(1).unwrap();
+            assert_eq!(pieces(text, limits, &|piece| piece.chars().count()).len(), 2, "{text}");
+            let mut ranges = Vec::new();
+            halve::<()>(text, 0..text.len(), 1, &|piece| Ok(piece.chars().count()), &mut ranges).unwrap();
+            assert_eq!(ranges.len(), 2, "{text}");
+        }
     }
 
     #[test]

@@ -230,10 +230,10 @@ impl Decoder {
     /// A constraint to JSON that is valid against `schema`.
     ///
     /// # Errors
-    /// [`Error::Schema`] when it cannot be used.
-    pub fn json(&self, schema: &serde_json::Value) -> Result<Json> {
-        let make = || Grammar::new(&self.tokenizer.words(), self.tokenizer.ends());
-        self.grammar.get_or_make(make)?.json(schema)
+    /// [`Error::Schema`] when it cannot be used; what `check` returns.
+    pub fn json(&self, schema: &serde_json::Value, check: Check<'_>) -> Result<Json> {
+        let make = || Grammar::new(self.tokenizer.words(), self.tokenizer.ends(), check);
+        self.grammar.get_or_make(make)?.json(schema, check)
     }
 
     /// Writes on from `prompt`. `on_piece` gets the text in whole characters as soon as it is certain; the pieces

@@ -162,11 +162,11 @@ impl LanguageModel {
     /// A constraint to JSON that is valid against `schema`.
     ///
     /// # Errors
-    /// [`crate::Error::Schema`] when it cannot be used.
-    pub fn json(&self, schema: &serde_json::Value) -> Result<Json> {
+    /// [`crate::Error::Schema`] when it cannot be used; what `check` returns.
+    pub fn json(&self, schema: &serde_json::Value, check: Check<'_>) -> Result<Json> {
         match self {
-            Self::Decoder(decoder) => decoder.json(schema),
-            Self::Writer(writer) => writer.json(schema),
+            Self::Decoder(decoder) => decoder.json(schema, check),
+            Self::Writer(writer) => writer.json(schema, check),
         }
     }
 

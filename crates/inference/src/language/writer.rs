@@ -118,9 +118,9 @@ impl Writer {
     ///
     /// # Errors
     /// There, too.
-    pub fn json(&self, schema: &serde_json::Value) -> Result<Json> {
-        let make = || Grammar::new(&self.tokens.words(self.network.vocabulary())?, self.tokens.ends());
-        self.grammar.get_or_make(make)?.json(schema)
+    pub fn json(&self, schema: &serde_json::Value, check: Check<'_>) -> Result<Json> {
+        let make = || Grammar::new(self.tokens.words(self.network.vocabulary())?, self.tokens.ends(), check);
+        self.grammar.get_or_make(make)?.json(schema, check)
     }
 
     /// As [`LanguageModel::generate`](super::LanguageModel::generate).
