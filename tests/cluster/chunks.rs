@@ -210,6 +210,7 @@ fn other_settings_replace_the_chunks_when_they_are_whole() -> Result<()> {
     // The old chunks answer meanwhile, and go on following the rows.
     client.batch_execute("INSERT INTO notes VALUES (9000, 'The zebra is striped.')")?;
     ensure!(one::<i32>(&mut client, "SELECT max(tokens) FROM notes_chunks")? > 32);
+    ensure!(one::<i64>(&mut client, "SELECT count(*) FROM rag_retrieve('database', 'notes', 3)")? == 3);
     client.batch_execute("CALL process_queue('notes')")?;
     ensure!(one::<i64>(&mut client, "SELECT count(*) FROM pg_answer_sources")? == 1);
     ensure!(wrong_chunks(&mut client, "notes", "notes_chunks", "'recursive', 32, 8")? == 0);

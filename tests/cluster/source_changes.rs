@@ -1,6 +1,6 @@
 //! Declarations and tables of sources change under sessions that write; the chunks stay right.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use postgres::{Client, GenericClient};
 
 use crate::chunks::wrong_chunks;
@@ -274,5 +274,43 @@ fn keys_that_are_arrays() -> Result<()> {
     let error = error_of(&mut client, "SELECT create_source('t', content => 'body')")?;
     expect_code(&error, "0A000")?;
     ensure!(error.message().contains("\"id\"") && error.hint().is_some(), "{error:?}");
+    Ok(())
+}
+
+/// The names of roles that begin with pg_ are PostgreSQL's: members of the owner's role administer a source.
+#[test]
+fn members_of_the_owners_role_administer() -> Result<()> {
+    let (database, mut client) = session("members")?;
+    let [keepers, ann, bob] = ["keepers", "ann", "bob"].map(|name| format!("{name}_{database}"));
+    client.batch_execute(&format!(
+        "CREATE ROLE {keepers}; CREATE ROLE {ann} LOGIN; CREATE ROLE {bob} LOGIN; GRANT {keepers} TO {ann};
+         GRANT CREATE ON SCHEMA public TO {keepers}; SET ROLE {keepers}"
+    ))?;
+    notes(&mut client, "manual")?;
+    client.batch_execute("INSERT INTO notes VALUES (1, 'One.'); RESET ROLE")?;
+    expect_code(&error_of(&mut client, "CREATE ROLE pg_answer_admin")?, "42939")?;
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = std::sync::Arc::clone(&told);
+    let mut config = shared().config(&ann, &database);
+    config.notice_callback(move |notice| sink.lock().expect("no panic").push(notice.message().to_owned()));
+    let mut member = config.connect(postgres::NoTls)?;
+    run(&mut member, &["CALL embed_all('notes')"])?;
+    let told = told.lock().expect("no panic").join("|");
+    ensure!(told.starts_with("notes: 1 of 1 rows, ") && told.ends_with(" a second, 0 s left"), "{told}");
+    ensure!(wrong(&mut member)? == 0);
+    run(
+        &mut member,
+        &[
+            "SELECT alter_source('notes', chunk_tokens => 32)",
+            PROCESS,
+            "SELECT retry_failed('notes')",
+            "SELECT drop_source('notes')",
+            "SELECT create_source('notes', content => 'body', mode => 'manual')",
+        ],
+    )?;
+    let mut stranger = shared().client_as(&bob, &database)?;
+    for sql in ["CALL embed_all('notes')", "SELECT drop_source('notes')"] {
+        expect_code(&error_of(&mut stranger, sql)?, "42501").context(sql)?;
+    }
     Ok(())
 }

@@ -18,6 +18,8 @@ const OTHERS: [&str; 9] = [
     "tokenizer_config.json",
     "chat_template.jinja",
 ];
+/// Marian's tokenizer, where it has no tokenizer.json.
+const PIECES: [&str; 2] = ["source.spm", "vocab.json"];
 /// Endings of weights in Python's pickle format, which is a program: reading it runs it.
 const PICKLES: [&str; 4] = [".bin", ".pt", ".pth", ".ckpt"];
 /// Folders below a model's that hold configuration.
@@ -78,9 +80,11 @@ pub fn choose(found: &[String], file: Option<&str>) -> Result<Vec<String>> {
             .hint(format!("choose one, for example with: --file {}", ggufs[0])));
     }
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    let others = found
-        .iter()
-        .filter(|path| path.split('/').count() <= DEPTH + 1 && OTHERS.contains(&name(path).as_str()));
+    let has_pieces = PIECES.iter().all(|file| found.iter().any(|path| path == file));
+    let others = found.iter().filter(|path| {
+        let is_config = path.split('/').count() <= DEPTH + 1 && OTHERS.contains(&name(path).as_str());
+        is_config || (has_pieces && PIECES.contains(&path.as_str()))
+    });
     Ok(weights.into_iter().chain(others).cloned().collect())
 }
 
@@ -103,6 +107,12 @@ mod tests {
         assert!(chosen(&["a.gguf", "b.gguf"]).unwrap_err().message().contains("several"));
         assert!(chosen(&["onnx/model.safetensors"]).is_err());
         let both = ["a.gguf", "b.gguf", "config.json"].map(str::to_owned);
+        let marian = ["config.json", "model.safetensors", "source.spm", "target.spm", "vocab.json"];
+        assert_eq!(
+            chosen(&marian).unwrap(),
+            ["model.safetensors", "config.json", "source.spm", "vocab.json"]
+        );
+        assert_eq!(chosen(&["model.safetensors", "vocab.json"]).unwrap(), ["model.safetensors"]);
         assert_eq!(choose(&both, Some("b.gguf")).unwrap(), ["b.gguf", "config.json"]);
         assert!(choose(&both, Some("c.gguf")).unwrap_err().message().contains("c.gguf"));
     }

@@ -13,6 +13,7 @@ pub mod language;
 pub mod network;
 pub mod prepared;
 pub mod reranker;
+mod sentence_piece;
 pub mod threads;
 
 pub use encoder::{Encoder, Role, Tokens};

@@ -1,5 +1,5 @@
-//! Decoders in GGUF that run on their files as they are: the tiny Llama and Gemma 3 written as llama.cpp's converter
-//! writes them.
+//! Decoders in GGUF that run on their files as they are: the tiny Llama written as llama.cpp's converter writes it, and
+//! those of `tests/fixtures/tiny/gguf`.
 
 #[allow(dead_code)]
 #[path = "families/fixture.rs"]
@@ -11,6 +11,7 @@ mod gguf;
 use fixture::{CONFIGS, Fixture, reference};
 use gguf::{Meta, Tensor, Type, write};
 use pg_answer_inference::Pool;
+use pg_answer_inference::decoder::{GenerateOptions, Sampling};
 use pg_answer_inference::language::Writer;
 use pg_answer_models::Kind;
 use safetensors::SafeTensors;
@@ -26,6 +27,7 @@ struct Case {
     text: String,
     input_ids: Vec<u32>,
     last_logits: Vec<f32>,
+    greedy_ids: Vec<u32>,
 }
 
 const LLAMA: [(&str, &str); 14] = [
@@ -146,11 +148,46 @@ fn a_llama_in_gguf_gives_the_ids_and_logits_of_the_origin() {
             let prompt = writer.plain_prompt(&case.text).unwrap();
             assert_eq!(prompt.ids, case.input_ids, "{:?}", case.text);
             let logits = writer.prefill(&prompt.ids, &pool, &mut || Ok(())).unwrap();
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-            let want = &case.last_logits;
-            let alike = dot(&logits, want) / (dot(&logits, &logits) * dot(want, want)).sqrt();
-            let worst = logits.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let (alike, worst) = compare(&logits, &case.last_logits);
             assert!(worst < tolerance && alike > least, "{kind:?} {:?}: {worst} {alike}", case.text);
+        }
+    }
+}
+
+/// How alike two rows of logits are, and by how much they differ at most.
+fn compare(got: &[f32], want: &[f32]) -> (f64, f32) {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+    let alike = dot(got, want) / (dot(got, got) * dot(want, want)).sqrt();
+    (alike, got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
+}
+
+#[test]
+fn files_of_ggmls_own_writer_give_the_ids_and_logits_of_the_origin() {
+    let pool = Pool::new(1).unwrap();
+    for name in ["qwen3", "phi3", "phi4_mini"] {
+        for (kind, tolerance, least) in [("f32", 3e-4, 0.999_999), ("q8_0", 1.0, 0.995)] {
+            let model = Fixture::of_gguf(&format!("{name}-{kind}.gguf"), "llama", Kind::Decoder);
+            let mut writer = Writer::load(&model.model).unwrap();
+            assert_eq!(writer.context_length(), 256);
+            for case in reference::<Reference>(name).cases {
+                let prompt = writer.plain_prompt(&case.text).unwrap();
+                assert_eq!(prompt.ids, case.input_ids, "{name}: {:?}", case.text);
+                let logits = writer.prefill(&prompt.ids, &pool, &mut || Ok(())).unwrap();
+                let (alike, worst) = compare(&logits, &case.last_logits);
+                let text = &case.text;
+                assert!(worst < tolerance && alike > least, "{name} {kind} {text:?}: {worst} {alike}");
+                let options = GenerateOptions {
+                    max_tokens: 16,
+                    sampling: Sampling::default(),
+                    stop: Vec::new(),
+                    draft: true,
+                    max_memory: usize::MAX,
+                };
+                if kind == "f32" {
+                    let got = writer.generate(&prompt, &options, &pool, &mut || Ok(()), &mut |_| Ok(()));
+                    assert_eq!(got.unwrap().ids, case.greedy_ids, "{name}: {text:?}");
+                }
+            }
         }
     }
 }

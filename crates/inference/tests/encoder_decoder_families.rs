@@ -67,6 +67,76 @@ fn encoder_decoders_give_the_logits_and_greedy_text_of_the_origin() {
 }
 
 #[derive(Deserialize)]
+struct Cut {
+    text: String,
+    input_ids: Vec<u32>,
+}
+
+/// The tiny Marian with SentencePiece's files in place of `tokenizer.json`.
+fn of_pieces() -> Fixture {
+    let mut model = Fixture::new("marian", Kind::EncoderDecoder, CONFIGS[0]);
+    let pieces = Fixture::new("marian_pieces", Kind::EncoderDecoder, CONFIGS[0]);
+    model.remove("tokenizer.json");
+    for file in ["source.spm", "vocab.json"] {
+        model.set(file, &pieces.get(file));
+    }
+    model
+}
+
+#[test]
+fn pieces_give_the_ids_of_sentencepiece() {
+    #[derive(Deserialize)]
+    struct Reference {
+        cases: Vec<Cut>,
+    }
+    let model = Rewriter::load(&of_pieces().model).unwrap();
+    let cases = reference::<Reference>("marian_pieces").cases;
+    assert!(cases.len() > 12);
+    for Cut { text, input_ids } in cases {
+        assert_eq!(model.tokenize(&text).unwrap(), input_ids, "{text:?}");
+    }
+    // Control pieces cannot be spelled.
+    let spelled = model.tokenize("</s> <pad> <s>").unwrap();
+    assert!(!spelled[..spelled.len() - 1].contains(&1) && !spelled.contains(&999), "{spelled:?}");
+}
+
+#[test]
+fn a_marian_with_pieces_writes_what_the_origin_writes() {
+    let model = Rewriter::load(&of_pieces().model).unwrap();
+    let pool = Pool::new(1).unwrap();
+    let options = RewriteOptions { max_tokens: 16, forced: false, ..RewriteOptions::default() };
+    // The published map of characters makes blanks of the line ends of one text.
+    let cases = reference::<Reference>("marian").cases.into_iter().filter(|case| !case.text.contains('\n'));
+    let mut seen = 0;
+    for case in cases {
+        assert_eq!(model.tokenize(&case.text).unwrap(), case.input_ids);
+        let got = model.rewrite(&case.text, &options, &pool, &mut || Ok(())).unwrap();
+        assert_eq!(got.ids, case.greedy_ids);
+        assert_eq!(got.text, case.greedy_text.replace('\0', "\u{FFFD}").trim());
+        seen += 1;
+    }
+    assert_eq!(seen, 4);
+}
+
+#[test]
+fn broken_pieces_are_errors() {
+    let refused = |file: &str, content: &[u8]| {
+        let mut model = of_pieces();
+        model.set(file, content);
+        Rewriter::load(&model.model).err().unwrap().to_string()
+    };
+    let whole = of_pieces().get("source.spm");
+    assert!(refused("source.spm", &whole[..whole.len() / 2]).contains("source.spm"));
+    assert!(refused("source.spm", b"").contains("no unknown piece"));
+    assert!(refused("vocab.json", b"[]").contains("vocab.json"));
+    assert!(refused("vocab.json", br#"{"</s>": 1}"#).contains("no \"<unk>\""));
+    assert!(refused("vocab.json", br#"{"</s>": 1, "<unk>": 4000000000}"#).contains("an id of"));
+    let mut model = of_pieces();
+    model.remove("vocab.json");
+    assert!(Rewriter::load(&model.model).err().unwrap().to_string().contains("vocab.json"));
+}
+
+#[derive(Deserialize)]
 struct Beams {
     max_tokens: usize,
     cases: Vec<Beam>,

@@ -4,6 +4,9 @@
 #[path = "families/fixture.rs"]
 mod fixture;
 
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, IndexOp, Module, Tensor};
 use fixture::{CONFIGS, Fixture, reference};
 use pg_answer_inference::encoder::Tokens;
 use pg_answer_inference::{Encoder, Error, Kernels, Pool, Reranker, Role};
@@ -161,23 +164,82 @@ fn what_a_model_is_not_is_named() {
     assert!(Reranker::load(&model.model).err().unwrap().to_string().contains("2 classes"));
 }
 
-#[test]
-fn jina_gives_the_rows_of_candle() {
-    use candle_core::{DType, Device, IndexOp, Module, Tensor};
+/// The rows that candle's network gives with the tensors of the JinaBERT `model` for `ids`, all of the first kind.
+fn jina_by_candle(model: &Fixture, ids: &[u32]) -> Tensor {
     use candle_transformers::models::jina_bert::{BertModel, Config};
 
-    let model = Fixture::new("jina", Kind::Encoder, CONFIGS[0]);
     let config: Config = serde_json::from_slice(&model.get("config.json")).unwrap();
     let path = model.model.file("model.safetensors").unwrap();
     let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let weights = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
     let network = BertModel::new(weights, &config).unwrap();
+    let ids = Tensor::new(ids, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    network.forward(&ids).unwrap().i(0).unwrap()
+}
+
+#[test]
+fn jina_gives_the_rows_of_candle() {
+    let model = Fixture::new("jina", Kind::Encoder, CONFIGS[0]);
     let encoder = Encoder::load(&model.model).unwrap();
     let tokens = encoder.tokenize("heads that see less of what is far away", Role::Plain).unwrap();
-    let ids = Tensor::new(&tokens.ids[..], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-    let mean = network.forward(&ids).unwrap().i(0).unwrap().mean(0).unwrap();
-    let mean: Vec<f32> = mean.to_vec1().unwrap();
+    let mean: Vec<f32> = jina_by_candle(&model, &tokens.ids).mean(0).unwrap().to_vec1().unwrap();
     let length = mean.iter().map(|x| x * x).sum::<f32>().sqrt();
     let vector = encoder.embed(&[tokens], &Pool::new(1).unwrap(), &mut || Ok(())).unwrap().remove(0);
     assert!(vector.iter().zip(&mean).all(|(got, want)| (got - want / length).abs() < 1e-5));
+}
+
+#[test]
+fn a_jina_reranker_gives_the_score_of_candles_rows() {
+    let mut model = Fixture::new("jina", Kind::CrossEncoder, CONFIGS[0]);
+    // Published JinaBERT rerankers are BERT's classifiers on that network. Their second text is of the second kind,
+    // which candle's network does not know: here both kinds are alike.
+    let text = String::from_utf8(model.get("config.json")).unwrap();
+    model.set(
+        "config.json",
+        text.replace("JinaBertForMaskedLM", "JinaBertForSequenceClassification").as_bytes(),
+    );
+    let path = model.model.file("model.safetensors").unwrap();
+    let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let kinds = "embeddings.token_type_embeddings.weight";
+    let head = |rows: usize| {
+        let values = (0..rows * 49).map(|i| ((i * 37 % 101) as f32 - 50.0) / 150.0).collect::<Vec<_>>();
+        let weight = Tensor::from_slice(&values[..rows * 48], (rows, 48), &Device::Cpu).unwrap();
+        (weight, Tensor::from_slice(&values[rows * 48..], rows, &Device::Cpu).unwrap())
+    };
+    let ((dense, dense_bias), (score, score_bias)) = (head(48), head(1));
+    let alike = |name: &str, tensor: &Tensor| match name == kinds {
+        true => tensor.i(..1).unwrap().repeat((2, 1)).unwrap(),
+        false => tensor.clone(),
+    };
+    let plain: HashMap<String, Tensor> = tensors.iter().map(|(n, t)| (n.clone(), alike(n, t))).collect();
+    let mut whole: HashMap<String, Tensor> =
+        plain.iter().map(|(n, t)| (format!("bert.{n}"), t.clone())).collect();
+    whole.extend([
+        ("bert.pooler.dense.weight".to_owned(), dense.clone()),
+        ("bert.pooler.dense.bias".to_owned(), dense_bias.clone()),
+        ("classifier.weight".to_owned(), score.clone()),
+        ("classifier.bias".to_owned(), score_bias.clone()),
+    ]);
+    let save = |model: &mut Fixture, tensors: &HashMap<String, Tensor>| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        candle_core::safetensors::save(tensors, file.path()).unwrap();
+        model.set("model.safetensors", &std::fs::read(file.path()).unwrap());
+    };
+    save(&mut model, &whole);
+    let mut network = Fixture::new("jina", Kind::Encoder, CONFIGS[0]);
+    save(&mut network, &plain);
+    let reranker = Reranker::load(&model.model).unwrap();
+    let pool = Pool::new(1).unwrap();
+    for passage in ["a client for PostgreSQL", "x", "heads that see less of what is far away"] {
+        let (ids, kinds) = reranker.tokenize("which client?", passage).unwrap();
+        assert!(kinds.contains(&0) && kinds.contains(&1));
+        let rows = jina_by_candle(&network, &ids);
+        let linear = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
+            x.matmul(&weight.t().unwrap()).unwrap().broadcast_add(bias).unwrap()
+        };
+        let pooled = linear(&rows.i(..1).unwrap(), &dense, &dense_bias).tanh().unwrap();
+        let want = linear(&pooled, &score, &score_bias).flatten_all().unwrap().to_vec1::<f32>().unwrap()[0];
+        let got = reranker.score("which client?", &[passage], &pool, &mut || Ok(())).unwrap()[0];
+        assert!((got - want).abs() < 1e-5, "{passage}: {got}, not {want}");
+    }
 }

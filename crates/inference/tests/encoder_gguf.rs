@@ -25,6 +25,8 @@ struct Case {
     text: String,
     input_ids: Vec<u32>,
     embedding: Vec<f32>,
+    /// What stands before the text when it is a question.
+    prompt: Option<String>,
 }
 
 const NAMES: [(&str, &str); 13] = [
@@ -166,6 +168,36 @@ fn a_bert_in_gguf_gives_the_vectors_of_the_origin() {
                         assert!((got - want).abs() < tolerance, "{kind:?} {:?}: {got} {want}", case.text);
                     }
                     assert!(alike > least, "{kind:?} {:?}: {alike}", case.text);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn files_of_ggmls_own_writer_give_the_vectors_of_the_origin() {
+    let pool = Pool::new(1).unwrap();
+    for (name, family, dims, end) in
+        [("qwen3_embedding", "llama", 32, 997), ("nomic", "nomic", 48, 3), ("jina", "jina", 48, 3)]
+    {
+        for (kind, tolerance, least) in [("f32", 1e-5, 0.999_999), ("q8_0", 0.1, 0.995)] {
+            let model = Fixture::of_gguf(&format!("{name}-{kind}.gguf"), family, Kind::Encoder);
+            let encoder = Encoder::load(&model.model).unwrap();
+            assert_eq!((encoder.dims(), encoder.max_tokens()), (dims, 256));
+            for case in reference::<Reference>(name).cases {
+                let text = format!("{}{}", case.prompt.unwrap_or_default(), case.text);
+                let mut tokens = encoder.tokenize(&text, Role::Plain).unwrap();
+                if tokens.ids.len() > 48 {
+                    // The reference was cut to 48 tokens by a file that GGUF does not have.
+                    tokens.ids.truncate(47);
+                    tokens.ids.push(end);
+                }
+                assert_eq!(tokens.ids, case.input_ids, "{name}: {text:?}");
+                let vector = encoder.embed(&[tokens], &pool, &mut || Ok(())).unwrap().remove(0);
+                let alike = cosine(&vector, &case.embedding);
+                assert!(alike > least, "{name} {kind} {text:?}: {alike}");
+                for (got, want) in vector.iter().zip(&case.embedding) {
+                    assert!((got - want).abs() < tolerance, "{name} {kind} {text:?}: {got} {want}");
                 }
             }
         }

@@ -133,3 +133,49 @@ fn ids_are_those_of_the_library_whatever_its_settings() {
         }
     });
 }
+
+/// The tokenizer of the tiny XLM-R.
+fn unigram() -> Value {
+    let path =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/tiny/xlm_roberta_mean/tokenizer.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn likeliest_pieces_are_those_of_the_library() {
+    let encoders = both(|json| *json = unigram());
+    for case in read_reference() {
+        assert_same(&encoders, &case.text);
+    }
+    let config = ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(text in text())| assert_same(&encoders, &text));
+}
+
+#[test]
+fn likeliest_pieces_are_those_of_the_library_whatever_its_settings() {
+    let settings = (prop::sample::select(vec!["always", "first", "never"]), any::<[bool; 4]>());
+    let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |((prefix, [splits, trims, maps, adds]) in settings, texts in prop::collection::vec(text(), 40))| {
+        let encoders = both(|json| {
+            *json = unigram();
+            json["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": prefix,
+                "split": splits});
+            let strip = json!({"type": "Strip", "strip_left": trims, "strip_right": trims});
+            json["normalizer"] = if maps { json!({"type": "Sequence", "normalizers": [strip, {"type": "NFKC"}]}) } else { strip };
+            // Scores that are alike: the first way counts.
+            for piece in json["model"]["vocab"].as_array_mut().unwrap().iter_mut().skip(500) {
+                piece[1] = json!(-9.0);
+            }
+            if adds {
+                for (id, content) in [(1000, "lib"), (1001, "the x"), (1002, "石英")] {
+                    json["added_tokens"].as_array_mut().unwrap().push(json!({"id": id, "content": content,
+                        "special": id == 1000, "normalized": id == 1001, "single_word": false, "lstrip": id == 1002,
+                        "rstrip": false}));
+                }
+            }
+        });
+        for text in &texts {
+            assert_same(&encoders, text);
+        }
+    });
+}

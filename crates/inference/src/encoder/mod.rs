@@ -1,7 +1,7 @@
 //! Encoders: text into vectors.
 //!
 //! text → [`tokenizer`] → ids → [`network`] → one row per token → [`pooling`] → vector. [`config`], [`files`] and
-//! [`weights`] read the model's files, [`packed`] prepares what [`bert`] and [`wordpiece`] run on; other networks are those of
+//! [`weights`] read the model's files, [`packed`] prepares what [`bert`], [`wordpiece`] and [`unigram`] run on; other networks are those of
 //! [`families`](crate::families), and [`generic`] is candle's way.
 
 mod bert;
@@ -14,7 +14,9 @@ mod network;
 mod packed;
 mod pooling;
 mod prepared_words;
+mod table;
 pub(crate) mod tokenizer;
+mod unigram;
 mod vocabulary;
 mod weights;
 mod wordpiece;

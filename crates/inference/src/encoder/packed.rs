@@ -3,7 +3,7 @@
 //! Dense layers are bfloat16 in panels of 32 outputs ([`kernels::product`](super::kernels)); every width is padded with
 //! zeros to a multiple of 32, and so is every attention head. Biases and normalisations stay f32. Word embeddings are
 //! f16: they are normalised right away, so what its three more bits keep is worth more than range. The vocabulary of a
-//! WordPiece tokenizer lies beside them.
+//! WordPiece or Unigram tokenizer lies beside them.
 
 use std::sync::Arc;
 

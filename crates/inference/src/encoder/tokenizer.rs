@@ -10,9 +10,11 @@ use tokenizers::{Encoding, Model, PostProcessor, Token};
 
 use super::config::parse;
 use super::files::Files;
+use super::table::Table;
+use super::unigram::{self, Unigram};
 use super::vocabulary;
-use super::wordpiece::{Rules, Table, WordPiece};
-use crate::prepared::Image;
+use super::wordpiece::{self, WordPiece};
+use crate::prepared::{Draft, Image, Plan};
 use crate::{Check, Error, Result};
 
 /// Vocabularies of 250,000 words take about 20 MB.
@@ -45,7 +47,8 @@ pub struct Tokenizer {
 
 /// What makes the ids of a text.
 enum Pieces {
-    Mapped(WordPiece),
+    WordPiece(WordPiece),
+    Unigram(Box<Unigram>),
     Library(Box<tokenizers::Tokenizer>),
 }
 
@@ -67,6 +70,43 @@ pub struct Prepared {
     rules: Rules,
 }
 
+/// By which of two ways a text becomes ids.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Rules {
+    WordPiece(wordpiece::Rules),
+    Unigram(unigram::Rules),
+}
+
+/// A vocabulary on its way into an image.
+pub enum Vocabulary {
+    /// Words and pieces of words.
+    WordPiece(Table),
+    /// Pieces and their scores.
+    Unigram(unigram::Pieces),
+}
+
+impl Vocabulary {
+    /// Adds its sections.
+    pub fn plan(&self, plan: &mut Plan) {
+        match self {
+            Self::WordPiece(table) => table.plan(plan),
+            Self::Unigram(pieces) => pieces.plan(plan),
+        }
+    }
+
+    /// Fills its sections.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when they were not planned.
+    pub fn fill(&self, draft: &mut Draft) -> Result<()> {
+        match self {
+            Self::WordPiece(table) => table.fill(draft),
+            Self::Unigram(pieces) => pieces.fill(draft),
+        }
+    }
+}
+
 impl Tokenizer {
     /// The tokenizer of a prepared image.
     ///
@@ -74,13 +114,18 @@ impl Tokenizer {
     /// [`pg_answer_models::Error::Damaged`] when the vocabulary is missing.
     pub fn open(image: &Arc<Image>, prepared: Prepared) -> Result<Self> {
         let Prepared { frame, rules } = prepared;
-        Ok(Self { pieces: Pieces::Mapped(WordPiece::open(image, rules)?), frame, dropped: None })
+        let pieces = match rules {
+            Rules::WordPiece(rules) => Pieces::WordPiece(WordPiece::open(image, rules)?),
+            Rules::Unigram(rules) => Pieces::Unigram(Box::new(Unigram::open(image, rules)?)),
+        };
+        Ok(Self { pieces, frame, dropped: None })
     }
 
     /// The same without special tokens around a text, and without those that stand for unknown words.
     pub fn bare(mut self) -> Self {
         self.dropped = match &self.pieces {
-            Pieces::Mapped(words) => Some(words.unknown()),
+            Pieces::WordPiece(words) => Some(words.unknown()),
+            Pieces::Unigram(pieces) => Some(pieces.unknown()),
             Pieces::Library(library) => unknown_of(library),
         };
         (self.frame.before, self.frame.after) = (Vec::new(), Vec::new());
@@ -89,10 +134,18 @@ impl Tokenizer {
 
     /// What a prepared image keeps of this tokenizer, so that [`Tokenizer::open`] gives the same ids; none when it is
     /// none that can be prepared.
-    pub fn prepare(&self) -> Option<(Prepared, Table)> {
+    pub fn prepare(&self) -> Option<(Prepared, Vocabulary)> {
         let Pieces::Library(library) = &self.pieces else { return None };
-        let table = Table::new(library)?;
-        Some((Prepared { frame: self.frame.clone(), rules: table.rules().clone() }, table))
+        let word_piece = || {
+            let (rules, table) = wordpiece::Rules::of(library)?;
+            Some((Rules::WordPiece(rules), Vocabulary::WordPiece(table)))
+        };
+        let unigram = || {
+            let (rules, pieces) = unigram::Rules::of(library)?;
+            Some((Rules::Unigram(rules), Vocabulary::Unigram(pieces)))
+        };
+        let (rules, vocabulary) = word_piece().or_else(unigram)?;
+        Some((Prepared { frame: self.frame.clone(), rules }, vocabulary))
     }
 
     /// Reads `tokenizer.json` with the library, or without one the vocabulary of a GGUF file. What the file says about
@@ -148,7 +201,8 @@ impl Tokenizer {
             check()?;
             let (piece, next) = if *divisible { split_piece(rest) } else { (rest, "") };
             match &self.pieces {
-                Pieces::Mapped(words) => words.encode(piece, &mut ids),
+                Pieces::WordPiece(words) => words.encode(piece, &mut ids),
+                Pieces::Unigram(pieces) => pieces.encode(piece, &mut ids)?,
                 Pieces::Library(library) => {
                     let encoding = caught(|| library.encode_fast(piece, false));
                     let encoding = encoding.map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
@@ -201,7 +255,7 @@ impl Tokenizer {
 }
 
 /// The token of `library` that stands for unknown words: the one that a character of no vocabulary becomes.
-fn unknown_of(library: &tokenizers::Tokenizer) -> Option<u32> {
+pub fn unknown_of(library: &tokenizers::Tokenizer) -> Option<u32> {
     let tokens = caught(|| library.get_model().tokenize(super::known::UNKNOWN)).ok()?;
     if let [token] = &tokens[..] { Some(token.id) } else { None }
 }

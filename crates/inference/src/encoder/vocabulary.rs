@@ -1,29 +1,34 @@
 //! The tokenizer of an encoder from the vocabulary in its GGUF file, by llama.cpp's rules.
 
+use pg_answer_models::Kind;
 use serde_json::{Map, Value, json};
-use tokenizers::models::unigram::Unigram;
+use tokenizers::Tokenizer;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::bert::BertNormalizer;
-use tokenizers::normalizers::{NormalizerWrapper, Precompiled, Replace, Sequence, Strip};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::Result;
 use crate::decoder::gguf::Gguf;
+use crate::families::find_gguf;
+use crate::language::vocabulary;
+use crate::sentence_piece::{self, BLANK as WORD};
 
-/// What stands before a word in GGUF's form of a WordPiece vocabulary, and in Unigram's pieces.
-const WORD: char = '▁';
 /// `tokenizer.ggml.token_type` of tokens that are never text: the unknown one, and those that steer the model.
 const NEVER_TEXT: [u32; 2] = [2, 3];
 
 /// The tokenizer in `gguf`, and whether a text may be cut at blanks.
 ///
 /// # Errors
-/// `Damaged` when its vocabulary makes no sense or is of another kind than WordPiece (`bert`) and Unigram (`t5`).
+/// `Damaged` when its vocabulary makes no sense or is of another kind than WordPiece (`bert`), Unigram (`t5`) and those
+/// of decoders.
 pub fn tokenizer(gguf: &Gguf) -> Result<(Tokenizer, bool)> {
     let damaged = |e: tokenizers::Error| gguf.damaged(e.to_string());
+    // Texts of encoders are framed in another way, whatever their vocabulary.
+    let family = gguf.text("general.architecture").and_then(find_gguf);
+    if family.is_some_and(|family| family.kind() == Kind::Decoder) {
+        return Ok((vocabulary::of_embedder(gguf)?, false));
+    }
     let texts = gguf.texts("tokenizer.ggml.tokens").unwrap_or_default();
     let id = |key: &str| {
         let id =
@@ -91,20 +96,7 @@ fn unigram(gguf: &Gguf, texts: &[String], unknown: Option<usize>) -> Result<Toke
         (if is_control { format!("\0{text}") } else { text.clone() }, f64::from(scores[i]))
     };
     let pieces = texts.iter().enumerate().map(piece).collect();
-    let build = || -> tokenizers::Result<Tokenizer> {
-        let mut steps: Vec<NormalizerWrapper> = Vec::new();
-        if let Some(map) = gguf.bytes("tokenizer.ggml.precompiled_charsmap") {
-            steps.push(Precompiled::from(map).map_err(|e| e.to_string())?.into());
-        }
-        if gguf.flag("tokenizer.ggml.remove_extra_whitespaces").unwrap_or(true) {
-            steps.push(Strip::new(true, true).into());
-            let runs = tokenizers::normalizers::replace::ReplacePattern::Regex(" {2,}".to_owned());
-            steps.push(Replace::new(runs, " ")?.into());
-        }
-        let mut tokenizer = Tokenizer::new(ModelWrapper::Unigram(Unigram::from(pieces, unknown, false)?));
-        tokenizer.with_normalizer(Some(Sequence::new(steps)))?;
-        tokenizer.with_pre_tokenizer(Some(Metaspace::new(WORD, PrependScheme::Always, true)));
-        Ok(tokenizer)
-    };
-    build().map_err(|e| gguf.damaged(e.to_string()))
+    let trims = gguf.flag("tokenizer.ggml.remove_extra_whitespaces").unwrap_or(true);
+    let map = gguf.bytes("tokenizer.ggml.precompiled_charsmap");
+    sentence_piece::unigram(pieces, unknown, map, trims).map_err(|e| gguf.damaged(e.to_string()))
 }

@@ -1,13 +1,12 @@
 //! Cross-encoders: a sentence encoder that reads two texts at once, and a head that makes one number of the first
 //! token's row.
 
-use super::bert::Bert;
-use super::{CrossEncoder, Source, TextEncoder};
+use super::{CrossEncoder, Source, TextEncoder, bert, jina};
 use crate::Result;
 use crate::network::{Activation, Linear, Run};
 
 struct Scorer {
-    network: Bert,
+    network: Box<dyn TextEncoder>,
     dense: Linear,
     activation: Activation,
     score: Linear,
@@ -18,7 +17,7 @@ struct Scorer {
 /// # Errors
 /// [`crate::Error::Unsupported`], or `Damaged` for what is missing or has another shape.
 pub fn load_bert(source: &Source) -> Result<Box<dyn CrossEncoder>> {
-    build(source, Bert::read(source)?, ("bert.pooler.dense", Activation::Tanh, "classifier"))
+    build(source, bert::load(source)?, ("bert.pooler.dense", Activation::Tanh, "classifier"))
 }
 
 /// Loads a RoBERTa or XLM-R with one label.
@@ -26,7 +25,7 @@ pub fn load_bert(source: &Source) -> Result<Box<dyn CrossEncoder>> {
 /// # Errors
 /// As [`load_bert`].
 pub fn load_roberta(source: &Source) -> Result<Box<dyn CrossEncoder>> {
-    build(source, Bert::read_roberta(source)?, ("classifier.dense", Activation::Tanh, "classifier.out_proj"))
+    build(source, bert::load_roberta(source)?, ("classifier.dense", Activation::Tanh, "classifier.out_proj"))
 }
 
 /// Loads a DistilBERT with one label.
@@ -34,12 +33,20 @@ pub fn load_roberta(source: &Source) -> Result<Box<dyn CrossEncoder>> {
 /// # Errors
 /// As [`load_bert`].
 pub fn load_distilbert(source: &Source) -> Result<Box<dyn CrossEncoder>> {
-    build(source, Bert::read_distilbert(source)?, ("pre_classifier", Activation::Relu, "classifier"))
+    build(source, bert::load_distilbert(source)?, ("pre_classifier", Activation::Relu, "classifier"))
+}
+
+/// Loads a JinaBERT v2 with one label.
+///
+/// # Errors
+/// As [`load_bert`].
+pub fn load_jina(source: &Source) -> Result<Box<dyn CrossEncoder>> {
+    build(source, jina::load(source)?, ("bert.pooler.dense", Activation::Tanh, "classifier"))
 }
 
 fn build(
     source: &Source,
-    network: Bert,
+    network: Box<dyn TextEncoder>,
     (dense, activation, score): (&str, Activation, &str),
 ) -> Result<Box<dyn CrossEncoder>> {
     if let Some(labels) = source.fields.count("id2label").filter(|&labels| labels != 1) {

@@ -111,6 +111,9 @@ fn gemma(name: &str) -> Option<String> {
     whole(name).or_else(|| of_layer(name, "model.layers.", &[&GEMMA, &LLAMA]))
 }
 
+/// By what LongRoPE divides frequencies of texts up to the length of the first training.
+pub const SHORT_FACTORS: &str = "rope_factors_short.weight";
+
 /// Tensors of a decoder outside of its layers.
 fn whole(name: &str) -> Option<String> {
     let found = match name {
@@ -118,6 +121,7 @@ fn whole(name: &str) -> Option<String> {
         "model.norm.weight" => "output_norm.weight",
         "lm_head.weight" => "output.weight",
         "rope_freqs.weight" => "rope_freqs.weight",
+        SHORT_FACTORS => SHORT_FACTORS,
         _ => return None,
     };
     Some(found.to_owned())
@@ -151,7 +155,8 @@ pub fn config(gguf: &Gguf) -> Map<String, Value> {
         ("max_position_embeddings", "context_length"),
         ("sliding_window", "attention.sliding_window"),
     ] {
-        put(name, gguf.integer(&key(from)).map(Value::from));
+        // 0 is how Phi-3's files say that there is none.
+        put(name, gguf.integer(&key(from)).filter(|&n| n > 0).map(Value::from));
     }
     for (name, from) in [
         ("layer_norm_eps", "attention.layer_norm_epsilon"),
@@ -166,6 +171,18 @@ pub fn config(gguf: &Gguf) -> Map<String, Value> {
         let factor = gguf.float(&key("rope.scaling.factor")).unwrap_or(1.0);
         put("rope_scaling", Some(json!({ "rope_type": kind, "factor": factor })));
     }
+    let number = |from: &str| gguf.integer(&key(from));
+    let heads = number("attention.head_count").filter(|&heads| heads > 0);
+    let whole = heads.and_then(|heads| Some(number("embedding_length")? / heads));
+    let head = number("attention.key_length").or(whole);
+    if let (Some(turned), Some(head)) = (number("rope.dimension_count"), head) {
+        put(
+            "partial_rotary_factor",
+            (0 < turned && turned < head).then(|| json!(turned as f64 / head as f64)),
+        );
+    }
+    put("original_max_position_embeddings", number("rope.scaling.original_context_length").map(Value::from));
+    put("attention_factor", gguf.float(&key("rope.scaling.attn_factor")).map(|x| json!(x)));
     put("model_type", Some(json!(architecture)));
     put("gguf", Some(json!(true)));
     entries

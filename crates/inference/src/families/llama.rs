@@ -1,6 +1,7 @@
 //! Llama (Touvron et al. 2023) and decoders built alike: Mistral, SmolLM, Qwen2, Qwen3 and Phi-3; [`gemma`](super::gemma)
 //! adds its own style.
 
+use super::gguf::SHORT_FACTORS;
 use super::{CausalLm, Source};
 use crate::Result;
 use crate::network::{
@@ -70,6 +71,10 @@ pub fn load(source: &Source) -> Result<Box<dyn CausalLm>> {
         }
         if let Some(factors) = tensors.optional_vector("rope_freqs.weight", head / 2)? {
             rope = rope.divided(&factors);
+        }
+        if tensors.has(SHORT_FACTORS) {
+            let factors = tensors.vector(SHORT_FACTORS, rope.pairs())?;
+            rope = rope.divided(&factors).longer(fields.positive_or("attention_factor", 1.0)?);
         }
     }
     let window = match kind {
@@ -172,11 +177,15 @@ impl Llama {
             })
         };
         let words = tensors.table(&format!("{prefix}embed_tokens.weight"), hidden)?;
+        let mut positions = fields.context(2048)?;
+        if tensors.has(SHORT_FACTORS) {
+            positions = positions.min(fields.size_or("original_max_position_embeddings", positions)?);
+        }
         Ok(Self {
             heads,
             key_heads,
             head,
-            positions: fields.context(2048)?,
+            positions,
             embedding_scale: style.embedding_scale,
             activation: style.activation,
             attention_scale: style.attention_scale,

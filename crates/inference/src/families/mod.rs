@@ -253,6 +253,13 @@ pub const FAMILIES: &[Family] = &[
         loader: Loader::CrossEncoder(cross::load_distilbert),
     },
     Family {
+        name: "jina-cross-encoder",
+        architectures: &["JinaBertForSequenceClassification"],
+        model_types: &[],
+        gguf: &[],
+        loader: Loader::CrossEncoder(cross::load_jina),
+    },
+    Family {
         name: "gpt2",
         architectures: &["GPT2LMHeadModel"],
         model_types: &["gpt2"],

@@ -2,9 +2,10 @@
 
 mod beam;
 mod continuation;
+mod pieces;
 mod rewriter;
 mod tokens;
-mod vocabulary;
+pub(crate) mod vocabulary;
 mod writer;
 
 pub use continuation::Continuation;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{Encoding, Token, Tokenizer};
 
+use super::pieces::{self, Pieces};
 use super::vocabulary;
 use crate::decoder::chat::{ChatTokens, Template};
 use crate::encoder::files::Files;
@@ -21,7 +22,7 @@ const WINDOW: usize = 16;
 
 /// The tokenizer of a model that writes.
 pub struct Tokens {
-    library: Tokenizer,
+    library: Library,
     /// Finds the texts of control tokens.
     control: Option<AhoCorasick>,
     control_ids: Vec<u32>,
@@ -29,6 +30,12 @@ pub struct Tokens {
     before: Vec<u32>,
     after: Vec<u32>,
     ends: Vec<u32>,
+}
+
+/// What makes ids of texts.
+enum Library {
+    File(Box<Tokenizer>),
+    Pieces(Box<Pieces>),
 }
 
 /// What the files beside `tokenizer.json` say.
@@ -63,6 +70,12 @@ impl Tokens {
         let mut ends = fields.ids("eos_token_id");
         let generation: GenerationConfig = files.json("generation_config.json")?.unwrap_or_default();
         ends.extend(Fields::ids_of(&generation.eos_token_id));
+        if !files.has(FILE) && files.has(pieces::SOURCE) {
+            let pieces = Pieces::read(files)?;
+            ends.push(pieces.end());
+            let template = Template::new(None, &begin, &end).map_err(|reason| files.damaged(FILE, reason))?;
+            return Ok((Self::of_pieces(pieces, ends), template));
+        }
         let library = match files.gguf()? {
             Some(gguf) if !files.has(FILE) => {
                 let found = vocabulary::tokenizer(&gguf)?;
@@ -108,7 +121,14 @@ impl Tokens {
             .map_err(|e| e.to_string())?;
         let control_ids: Vec<u32> = special.iter().map(|(id, _)| *id).collect();
         let control = (!control_ids.is_empty()).then_some(search);
+        let library = Library::File(Box::new(library));
         Ok(Self { library, control, control_ids, before, after, ends })
+    }
+
+    fn of_pieces(pieces: Pieces, ends: Vec<u32>) -> Self {
+        let after = vec![pieces.end()];
+        let library = Library::Pieces(Box::new(pieces));
+        Self { library, control: None, control_ids: Vec::new(), before: Vec::new(), after, ends }
     }
 
     /// The ids of `text` alone.
@@ -116,7 +136,11 @@ impl Tokens {
     /// # Errors
     /// [`Error::InvalidInput`] when the library fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = caught(|| self.library.encode_fast(text, false));
+        let library = match &self.library {
+            Library::Pieces(pieces) => return pieces.encode(text),
+            Library::File(library) => library,
+        };
+        let encoding = caught(|| library.encode_fast(text, false));
         encoding.map(|e| e.get_ids().to_vec()).map_err(|e| Error::InvalidInput(format!("tokenizer: {e}")))
     }
 
@@ -135,8 +159,11 @@ impl Tokens {
     /// # Errors
     /// [`Error::Internal`] when the tokenizer does not say what bytes its tokens write.
     pub fn words(&self, size: usize) -> Result<Vec<Vec<u8>>> {
+        let Library::File(library) = &self.library else {
+            return Err(Error::Internal("pieces have no bytes".to_owned()));
+        };
         let words = || {
-            let json = serde_json::from_str(&self.library.to_string(false)?)?;
+            let json = serde_json::from_str(&library.to_string(false)?)?;
             Ok(llguidance::token_bytes_from_tokenizer_json(&json)?)
         };
         let mut words = caught(words).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
@@ -150,7 +177,12 @@ impl Tokens {
     /// # Errors
     /// [`Error::Internal`] when the library fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        caught(|| self.library.decode(ids, true)).map_err(|e| Error::Internal(format!("tokenizer: {e}")))
+        match &self.library {
+            Library::Pieces(pieces) => Ok(pieces.decode(ids)),
+            Library::File(library) => {
+                caught(|| library.decode(ids, true)).map_err(|e| Error::Internal(format!("tokenizer: {e}")))
+            }
+        }
     }
 
     /// Whether `id` ends an answer.

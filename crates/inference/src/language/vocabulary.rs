@@ -35,6 +35,24 @@ pub struct Found {
 /// # Errors
 /// `Damaged` when its vocabulary makes no sense or is of an unknown kind.
 pub fn tokenizer(gguf: &Gguf) -> Result<Found> {
+    framed(gguf, false)
+}
+
+/// The tokenizer in `gguf`, a decoder that was trained to embed: an embedder of last tokens ends each text with its end
+/// token, unless the file says that it does not.
+///
+/// # Errors
+/// As [`tokenizer`].
+pub fn of_embedder(gguf: &Gguf) -> Result<Tokenizer> {
+    const LAST: u64 = 3;
+    let architecture = gguf.text("general.architecture").unwrap_or("unknown");
+    let pools_last = gguf.integer(&format!("{architecture}.pooling_type")) == Some(LAST);
+    let ends = gguf.flag("tokenizer.ggml.add_eos_token").unwrap_or(pools_last);
+    framed(gguf, ends).map(|found| found.library)
+}
+
+/// The tokenizer in `gguf`; with the end token after each text if it `ends` one.
+fn framed(gguf: &Gguf, ends: bool) -> Result<Found> {
     let texts = gguf.texts("tokenizer.ggml.tokens").unwrap_or_default();
     let kinds = gguf.integers("tokenizer.ggml.token_type").unwrap_or_default();
     let id = |key: &str| {
@@ -61,13 +79,18 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Found> {
     json["version"] = "1.0".into();
     json["added_tokens"] = added.collect::<Vec<Value>>().into();
     let begins = gguf.flag("tokenizer.ggml.add_bos_token").unwrap_or(json["model"]["byte_fallback"] == true);
-    if let Some(bos) = id("bos").filter(|_| begins) {
-        let bos_name = "<begin>";
-        let special = json!({ "id": bos_name, "ids": [bos], "tokens": [texts[bos]] });
-        let piece = |key: &str, id: &str| json!({ key: { "id": id, "type_id": 0 } });
-        let single = json!([piece("SpecialToken", bos_name), piece("Sequence", "A")]);
+    let piece = |key: &str, id: &str| json!({ key: { "id": id, "type_id": 0 } });
+    let (mut single, mut special) = (vec![piece("Sequence", "A")], Map::new());
+    for (key, is_used) in [("bos", begins), ("eos", ends)] {
+        if let Some(id) = id(key).filter(|_| is_used) {
+            let place = if key == "bos" { 0 } else { single.len() };
+            single.insert(place, piece("SpecialToken", key));
+            special.insert(key.to_owned(), json!({ "id": key, "ids": [id], "tokens": [texts[id]] }));
+        }
+    }
+    if !special.is_empty() {
         json["post_processor"] = json!({ "type": "TemplateProcessing", "single": single,
-            "pair": [piece("Sequence", "A"), piece("Sequence", "B")], "special_tokens": { bos_name: special } });
+            "pair": [piece("Sequence", "A"), piece("Sequence", "B")], "special_tokens": special });
     }
     let library =
         caught(|| Tokenizer::from_bytes(json.to_string())).map_err(|reason| gguf.damaged(reason))?;

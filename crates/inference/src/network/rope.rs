@@ -33,6 +33,11 @@ impl Rope {
         Self { frequencies, neighbours: false, factor: 1.0 }
     }
 
+    /// Number of pairs of a head that are turned.
+    pub fn pairs(&self) -> usize {
+        self.frequencies.len()
+    }
+
     /// Pairs of neighbours instead of halves.
     pub fn neighbours(self) -> Self {
         Self { neighbours: true, ..self }

@@ -61,6 +61,17 @@ impl Fixture {
             files.push(File { path: to.to_owned(), bytes: content.len() as u64, sha256: String::new() });
         }
         files.sort_by_key(|f| !f.path.ends_with(".safetensors") && !f.path.ends_with(".gguf"));
+        Self::of(dir, name, kind, files)
+    }
+
+    /// A model of `kind` that is the GGUF file `file` alone, of architecture `name`.
+    pub fn of_gguf(file: &str, name: &str, kind: Kind) -> Self {
+        let mut model = Self::of(tempfile::tempdir().unwrap(), name, kind, Vec::new());
+        model.set("tiny.gguf", &std::fs::read(source("gguf").join(file)).unwrap());
+        model
+    }
+
+    fn of(dir: tempfile::TempDir, name: &str, kind: Kind, files: Vec<File>) -> Self {
         let card = Card {
             name: "tiny".to_owned(),
             kind,
