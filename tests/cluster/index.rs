@@ -20,6 +20,7 @@ fn table(client: &mut impl GenericClient, rows: i32) -> Result<()> {
     client.batch_execute(
         "CREATE INDEX t_l2 ON t USING ann (v vector_l2_ops);
          CREATE INDEX t_cosine ON t USING ann (v vector_cosine_ops);
+         CREATE INDEX t_l1 ON t USING ann (v vector_l1_ops);
          CREATE INDEX t_keys ON t USING ann (v vector_ip_ops, id);
          ANALYZE t",
     )?;
@@ -34,15 +35,18 @@ fn expect_whole(client: &mut Client) -> Result<()> {
     let sum = "SELECT count(*) || ' ' || count(DISTINCT id) || ' ' || coalesce(sum(id), 0) FROM";
     let table: String = one(client, &format!("{sum} t"))?;
     // Its lock cannot be had during recovery.
-    let indexes: &[&str] =
-        if one(client, "SELECT pg_is_in_recovery()")? { &[] } else { &["t_l2", "t_cosine", "t_keys"] };
+    let indexes: &[&str] = if one(client, "SELECT pg_is_in_recovery()")? {
+        &[]
+    } else {
+        &["t_l2", "t_cosine", "t_l1", "t_keys"]
+    };
     for index in indexes {
         // More than the table's rows: those of transactions that died wait for VACUUM.
         let checked = format!("SELECT ann_check('{index}') >= (SELECT count(*) FROM t)");
         ensure!(one::<bool>(client, &checked)?, "{index} lacks rows");
     }
     client.batch_execute(BY_INDEX)?;
-    for operator in ["<->", "<=>"] {
+    for operator in ["<->", "<=>", "<+>"] {
         let scan = format!("{sum} (SELECT id FROM t ORDER BY v {operator} vector_of(1000000) OFFSET 0) AS x");
         let index: String = one(client, &scan)?;
         ensure!(index == table, "the index has {index}, the table {table}");

@@ -2,7 +2,7 @@
 //! they are full.
 
 use crate::calibrate::{Calibration, QUERIES};
-use crate::code;
+use crate::code::{self, Norm};
 use crate::directory;
 use crate::fill::Filling;
 use crate::kmeans::{self, BATCH, Points};
@@ -150,7 +150,7 @@ pub(crate) fn through_records(points: &Points) -> (Vec<Vec<u8>>, Points) {
 /// A point as it is stored: encoded, and what that decodes to.
 fn through_record(point: &[f32]) -> (Vec<u8>, Vec<f32>) {
     let zeros = vec![0.0; point.len()];
-    let record = code::encode(point, &zeros, 0.0);
+    let record = code::encode(point, &zeros, 0.0, Norm::Euclidean);
     let mut decoded = zeros;
     code::Record::new(&record).add_to(&mut decoded);
     (record, decoded)
