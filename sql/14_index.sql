@@ -12,12 +12,12 @@ CREATE FUNCTION ann_stats(regclass) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'pg_answer_ann_stats';
 COMMENT ON FUNCTION ann_stats(regclass) IS 'rows, lists and pages of an index of method ann';
 
-CREATE FUNCTION ann_check(regclass) RETURNS bigint
+CREATE FUNCTION ann_check(index regclass, heap boolean DEFAULT false) RETURNS bigint
 	LANGUAGE c VOLATILE STRICT PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'pg_answer_ann_check';
-COMMENT ON FUNCTION ann_check(regclass) IS 'checks every page of an index of method ann; the number of its rows, or an ERROR that says what is damaged';
+COMMENT ON FUNCTION ann_check(regclass, boolean) IS 'checks every page of an index of method ann, and with heap every row of its table; the number of its rows, or an ERROR that says what is damaged';
 -- It reads what is not a caller's to read, and keeps writers waiting.
-REVOKE EXECUTE ON FUNCTION ann_check(regclass) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION ann_check(regclass, boolean) FROM PUBLIC;
 
 -- Support function 1 of an operator class: its distance and the type of its elements, as a number.
 

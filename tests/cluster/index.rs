@@ -42,7 +42,7 @@ fn expect_whole(client: &mut Client) -> Result<()> {
     };
     for index in indexes {
         // More than the table's rows: those of transactions that died wait for VACUUM.
-        let checked = format!("SELECT ann_check('{index}') >= (SELECT count(*) FROM t)");
+        let checked = format!("SELECT ann_check('{index}', heap => true) >= (SELECT count(*) FROM t)");
         ensure!(one::<bool>(client, &checked)?, "{index} lacks rows");
     }
     client.batch_execute(BY_INDEX)?;

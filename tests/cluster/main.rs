@@ -11,6 +11,8 @@ mod dump;
 mod extension;
 mod families;
 mod index;
+mod index_check;
+mod index_disk;
 mod injection;
 mod pgvector;
 mod queue;

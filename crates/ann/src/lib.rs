@@ -9,6 +9,7 @@
 //!
 //! Nothing here knows PostgreSQL. Pages come from a [`store::PageStore`] and are not trusted.
 
+pub mod agreement;
 pub mod build;
 mod calibrate;
 pub mod check;

@@ -184,6 +184,22 @@ impl Space {
         self.encode_point(&row.y, centroid, margin, row.kind == RowKind::Last)
     }
 
+    /// Whether a record of the list with this centroid, with its mark of what comes last, can be that of a row.
+    pub(crate) fn fits(&self, row: &Row, centroid: &[f32], record: Record<'_>, last: bool) -> bool {
+        if last || row.kind == RowKind::Last {
+            return last == (row.kind == RowKind::Last);
+        }
+        let mut decoded = Vec::with_capacity(self.width);
+        self.decode(record, centroid, &mut decoded);
+        let differences = row.y.iter().zip(&decoded).map(|(y, decoded)| f64::from(*y) - f64::from(*decoded));
+        let distance = match self.metric {
+            Metric::L1 => differences.map(f64::abs).sum(),
+            _ => differences.map(|d| d * d).sum::<f64>().sqrt(),
+        };
+        // What has no bound tells nothing.
+        !record.error.is_finite() || distance <= f64::from(record.error) * (1.0 + 1e-6) + ROUNDING * row.norm
+    }
+
     /// Appends the coordinates that a record of the list with this centroid decodes to.
     pub(crate) fn decode(&self, record: Record<'_>, centroid: &[f32], out: &mut Vec<f32>) {
         let at = out.len();

@@ -161,6 +161,10 @@ impl PageStore for Busy<'_> {
         self.index.store.free(block);
     }
 
+    fn count_free(&self) -> u64 {
+        self.index.store.count_free()
+    }
+
     fn now(&self) -> u64 {
         self.index.store.now()
     }
@@ -268,4 +272,36 @@ proptest! {
         }
         expect_rows(&index, &rows, present.into_iter());
     }
+}
+
+/// A failure between adding a page and writing it leaves a blank page, which is used again.
+#[test]
+fn blank_pages_are_swept_up() {
+    let rows = clustered(3000, 64, 8, 5);
+    let index = Index::build(Metric::L2, &rows[..500], 64, 4);
+    let mut left = 0;
+    for (id, row) in rows.iter().enumerate().skip(500) {
+        let before = index.store.len();
+        index.store.fail_after(Some(0));
+        let failed = index.insert(id as u64, row).is_err();
+        index.store.fail_after(None);
+        assert!(failed);
+        left += index.store.len() - before;
+        if left > 5 {
+            break;
+        }
+        index.insert(id as u64, row).unwrap();
+    }
+    assert!(left > 5);
+    let free = u64::from(left);
+    assert_eq!(sweep(&index.store, &index.space).unwrap(), free);
+    assert_eq!(sweep(&index.store, &index.space).unwrap(), 0);
+    check(&index.store, &index.meta, &index.space).unwrap();
+    let before = index.store.len();
+    // A row takes two pages at most.
+    (0..).map_while(|id| (index.store.count_free() > 1).then_some(id)).for_each(|id| {
+        index.insert(10_000 + id, &rows[id as usize]).unwrap();
+    });
+    assert_eq!(index.store.len(), before);
+    check(&index.store, &index.meta, &index.space).unwrap();
 }
