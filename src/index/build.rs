@@ -1,6 +1,8 @@
 //! `ambuild`: a sample of the table is clustered, then one pass over the table encodes its rows.
 
 use pg_answer_ann::build::{Builder, Plan, Trainer};
+use pg_answer_ann::workers::{self, Job, Team};
+use pg_answer_inference::Pool;
 use pgrx::pg_sys::{self, IndexBuildResult, IndexInfo, Relation};
 use pgrx::{PgSqlErrorCode, check_for_interrupts};
 
@@ -63,6 +65,49 @@ pub unsafe extern "C-unwind" fn build(
     info: *mut IndexInfo,
 ) -> *mut IndexBuildResult {
     // SAFETY: PostgreSQL passes an open table and an open, empty index.
+    unsafe {
+        match helpers() {
+            Some(helpers) => workers::with(helpers, || build_index(heap, index, info)),
+            None => build_index(heap, index, info),
+        }
+    }
+}
+
+/// Threads that only compute; the table is read and the index is written by this process alone.
+struct Helpers(Pool);
+
+impl Team for Helpers {
+    fn threads(&self) -> usize {
+        self.0.threads()
+    }
+
+    fn run(&self, jobs: &mut [Job<'_>]) {
+        let run = |jobs: &mut [Job<'_>]| jobs.iter_mut().for_each(|job| job());
+        let done = self.0.for_each(
+            jobs,
+            1,
+            &mut || Ok(()),
+            || (),
+            |(), _, jobs, _| {
+                run(jobs);
+                Ok(())
+            },
+        );
+        done.or_raise();
+    }
+}
+
+/// As many helpers beside this process as the server's setting for such work says. `None`: it computes alone.
+fn helpers() -> Option<Helpers> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // SAFETY: a plain variable of the server.
+    let wanted = usize::try_from(unsafe { pg_sys::max_parallel_maintenance_workers }).unwrap_or(0);
+    let threads = cores.min(1 + wanted);
+    if threads > 1 { Pool::new(threads).ok().map(Helpers) } else { None }
+}
+
+unsafe fn build_index(heap: Relation, index: Relation, info: *mut IndexInfo) -> *mut IndexBuildResult {
+    // SAFETY: as for `build`.
     unsafe {
         let table = Table::new(heap, index, info);
         let (dims, metric) = (dimensions(index), table.class.metric);

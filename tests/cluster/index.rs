@@ -86,8 +86,18 @@ fn work(mut client: Client, statements: &[String]) -> Result<()> {
 
 #[test]
 fn survives_kills_during_changes() -> Result<()> {
+    survives(10)
+}
+
+#[test]
+#[ignore = "minutes: for changes of how pages are written"]
+fn survives_many_kills_during_changes() -> Result<()> {
+    survives(30)
+}
+
+fn survives(kills: usize) -> Result<()> {
     let (mut cluster, database) = cluster_with_table(Options::default().crash_safe(), 2000)?;
-    for round in 0..12 {
+    for round in 0..kills {
         let mut next: i32 = one(&mut cluster.client(&database)?, "SELECT max(id) + 1 FROM t")?;
         let mut statements = Vec::new();
         for i in 0..400 {
@@ -163,6 +173,17 @@ fn standby_gives_the_same_rows() -> Result<()> {
 
 #[test]
 fn writers_readers_and_vacuum_at_once() -> Result<()> {
+    all_at_once(120)
+}
+
+#[test]
+#[ignore = "minutes: for changes of locks, insertion, splits and removal"]
+fn writers_readers_and_vacuum_at_once_for_long() -> Result<()> {
+    all_at_once(480)
+}
+
+/// Each writer inserts and deletes in `rounds` transactions of 20 rows.
+fn all_at_once(rounds: i32) -> Result<()> {
     let (cluster, database) = cluster_with_table(Options::default(), 1000)?;
     // Rows that nobody changes must be in every result.
     let stable =
@@ -173,7 +194,7 @@ fn writers_readers_and_vacuum_at_once() -> Result<()> {
         for writer in 0..4 {
             let client = cluster.client(&database)?;
             let first = 10_000 * (writer + 1);
-            let statements: Vec<String> = (0..120)
+            let statements: Vec<String> = (0..rounds)
                 .flat_map(|i| {
                     let from = first + 20 * i;
                     [

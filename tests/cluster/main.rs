@@ -12,6 +12,7 @@ mod extension;
 mod families;
 mod index;
 mod index_check;
+mod index_data;
 mod index_disk;
 mod injection;
 mod pgvector;

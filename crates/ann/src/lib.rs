@@ -33,6 +33,7 @@ pub mod split;
 pub mod store;
 pub mod sweep;
 pub mod vacuum;
+pub mod workers;
 
 pub use error::{Error, Result};
 pub use filter::{Filter, Key};
