@@ -33,7 +33,7 @@ const AHEAD: usize = 4;
 /// Rows n times as far down, or those of which one in n passes a filter, are in so many times as many lists: the
 /// exponential of these times ln n and (ln n)², which were fitted to recall with a tenth and a hundredth of the rows.
 const SPREAD: f64 = 0.25;
-const SPREAD_GROWTH: f64 = 0.06;
+const SPREAD_GROWTH: f64 = 0.065;
 
 /// A row, and a number that is not above its distance. NaN stands for a distance that is NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
