@@ -26,8 +26,8 @@ with_pg = PG_CONFIG="$(PG_CONFIG)" PGRX_PG_CONFIG_PATH="$(PG_CONFIG)"
 
 # One choice of packages and features for all that tests, benchmarks and lint build: with another, cargo would compile
 # the large dependencies once more, since their features depend on who else is built.
-everything := --workspace --no-default-features --features pg_answer_inference/parity
-with_server = $(everything),$(pg_feature)
+all_crates := --workspace --no-default-features --features pg_answer_inference/parity
+with_server = $(all_crates),$(pg_feature)
 
 .PHONY: help
 help: ## this list
@@ -70,25 +70,29 @@ test: ## every test: crates, models, SQL in throw-away clusters
 	$(MAKE) run-tests
 
 .PHONY: run-tests
-run-tests: need-pg
-	$(with_pg) cargo build --release --all-targets $(with_server)
-	$(with_pg) scripts/install.sh
-	$(pull_models)
+run-tests: everything
 	$(with_pg) cargo test --release $(with_server)
 
 .PHONY: bench
-bench: install models ## benchmarks of the crates, then of a live cluster
+bench: everything ## benchmarks of the crates, then of a live cluster
 	$(with_pg) cargo bench --exclude pg_answer_benches $(with_server)
-	$(with_pg) cargo run --release -p pg_answer_benches
+	$(with_pg) $(release_dir)/pg_answer_benches
+
+# Tests and benchmarks, with the extension installed and the models pulled.
+.PHONY: everything
+everything: need-pg
+	$(with_pg) cargo build --release --all-targets $(with_server)
+	$(with_pg) scripts/install.sh
+	$(pull_models)
 
 # For example BENCH_INDEX="--rows 200000 --vectors rows.f32 --queries queries.f32 --plot docs/index.svg"
 .PHONY: bench-index
-bench-index: install ## vector indexes side by side: pg_answer's and those that benches/index.toml names
-	$(with_pg) cargo run --release -p pg_answer_benches --bin index -- $(BENCH_INDEX)
+bench-index: everything ## vector indexes side by side: pg_answer's and those that benches/index.toml names
+	$(with_pg) $(release_dir)/index $(BENCH_INDEX)
 
 .PHONY: bench-inference
-bench-inference: models ## models beside their peers; PG_ANSWER_PEERS names a Python that has them
-	cargo bench -p pg_answer_inference --bench decoder --bench encoder_rates
+bench-inference: everything ## models beside their peers; PG_ANSWER_PEERS names a Python that has them
+	$(with_pg) cargo bench $(with_server) --bench decoder --bench encoder_rates
 
 .PHONY: lint
 lint: need-pg ## formatting, clippy with warnings denied, licences and sources of dependencies

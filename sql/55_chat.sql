@@ -1,5 +1,13 @@
 -- Conversations.
 
+CREATE FUNCTION pg_answer_reply(
+    messages text, model text, max_tokens integer, temperature double precision, top_p double precision, seed bigint, stop text[],
+    context_tokens integer)
+    RETURNS text
+    AS 'MODULE_PATHNAME', 'pg_answer_reply_wrapper' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000000;
+COMMENT ON FUNCTION pg_answer_reply(text, text, integer, double precision, double precision, bigint, text[], integer) IS
+    'reply to a conversation, given as the text of JSON';
+
 CREATE FUNCTION chat(
     messages jsonb,
     model text DEFAULT NULL,
@@ -9,8 +17,9 @@ CREATE FUNCTION chat(
     seed bigint DEFAULT NULL,
     stop text[] DEFAULT NULL,
     context_tokens integer DEFAULT NULL)
-    RETURNS text
-    AS 'MODULE_PATHNAME', 'chat_wrapper' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000000;
+    RETURNS text LANGUAGE sql VOLATILE PARALLEL RESTRICTED COST 10000000 AS $$
+    SELECT @extschema@.pg_answer_reply($1::pg_catalog.text, $2, $3, $4, $5, $6, $7, $8)
+$$;
 COMMENT ON FUNCTION chat(jsonb, text, integer, double precision, double precision, bigint, text[], integer) IS
     'reply to a conversation, [{"role": "user", "content": "Hello"}]; the oldest turns are left out where they do not fit';
 
@@ -40,9 +49,9 @@ BEGIN
         (SELECT d.datdba FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database())));
 END $$;
 
-CREATE FUNCTION pg_answer_standalone(messages jsonb, model text, context_tokens integer) RETURNS text
+CREATE FUNCTION pg_answer_standalone(messages text, model text, context_tokens integer) RETURNS text
     AS 'MODULE_PATHNAME', 'pg_answer_standalone_wrapper' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000000;
-COMMENT ON FUNCTION pg_answer_standalone(jsonb, text, integer) IS 'the last question of a conversation, understandable without the rest';
+COMMENT ON FUNCTION pg_answer_standalone(text, text, integer) IS 'the last question of a conversation, understandable without the rest';
 
 CREATE FUNCTION pg_answer_chat(
     conversation text, question text, wanted regclass[], k integer, mode text, filter jsonb, rerank boolean, expand integer,
@@ -72,7 +81,7 @@ BEGIN
         -- A superuser sees those of all. What was refused says nothing about what is meant.
         WHERE t.owner = current_user AND t.conversation = name AND (m.place = 1 OR NOT t.refused);
     asked := CASE WHEN turns = 0 THEN question ELSE @extschema@.pg_answer_standalone(
-        earlier || jsonb_build_object('role', 'user', 'content', question), model, history_tokens) END;
+        (earlier || jsonb_build_object('role', 'user', 'content', question))::text, model, history_tokens) END;
     d := @extschema@.pg_answer_details(asked, wanted, k, mode, filter, rerank, expand, min_similarity, max_unknown, on_unsupported, refusal,
                                        model, max_tokens, context_tokens, temperature, seed);
     INSERT INTO @extschema@.pg_answer_conversations (conversation, turn, question, asked, answer, refused, citations)

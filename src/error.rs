@@ -65,6 +65,22 @@ impl<T, E: Into<Report>> OrRaise<T> for Result<T, E> {
     }
 }
 
+/// `value`, or an ERROR that the argument `name` is NULL.
+pub fn given<T>(name: &str, value: Option<T>) -> T {
+    value.unwrap_or_else(|| {
+        Report::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{name} must not be NULL"))
+            .hint("Leave the argument out for its default, where it has one.")
+            .raise()
+    })
+}
+
+/// `required!(a, b);` for arguments of functions that are not STRICT: puts the value of each in its place, or raises an ERROR that
+/// it is NULL.
+macro_rules! required {
+    ($($argument:ident),+) => { $(let $argument = crate::error::given(stringify!($argument), $argument);)+ };
+}
+pub(crate) use required;
+
 impl From<pgrx::spi::Error> for Report {
     fn from(error: pgrx::spi::Error) -> Self {
         Self::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, error.to_string())

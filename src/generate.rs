@@ -11,7 +11,7 @@ use pgrx::prelude::*;
 use pgrx::{Array, PgSqlErrorCode as Code};
 use serde_json::Value;
 
-use crate::error::{OrRaise, Report};
+use crate::error::{OrRaise, Report, required};
 use crate::model::{self, Run, check, with_decoder, with_rewriter};
 use crate::settings;
 
@@ -66,16 +66,17 @@ fn generate(
     prompt: Option<&str>,
     model: Option<&str>,
     system: Option<&str>,
-    max_tokens: i32,
-    temperature: f64,
-    top_p: f64,
+    max_tokens: Option<i32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     seed: Option<i64>,
     stop: Option<Array<&str>>,
-    top_k: i32,
-    min_p: f64,
-    repetition_penalty: f64,
+    top_k: Option<i32>,
+    min_p: Option<f64>,
+    repetition_penalty: Option<f64>,
 ) -> Option<String> {
     let prompt = prompt?;
+    required!(max_tokens, temperature, top_p, top_k, min_p, repetition_penalty);
     let stop = stop.map_or_else(Vec::new, |s| s.iter().flatten().map(str::to_owned).collect());
     let mut options = Choices { max_tokens, temperature, top_p, seed, stop }.options();
     options.sampling.top_k = usize::try_from(top_k).unwrap_or_else(|_| {

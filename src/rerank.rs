@@ -3,6 +3,7 @@
 use pg_answer_inference::decoder::Message;
 use pg_answer_models::Kind;
 use pg_answer_rag::likelihood;
+use pg_answer_rag::snippet::snippets;
 use pgrx::Array;
 use pgrx::prelude::*;
 
@@ -20,8 +21,11 @@ fn rerank(
     let (query, passages) = (query?, passages?);
     let texts: Vec<Option<&str>> = passages.iter().collect();
     let name = model.map_or_else(settings::reranking_model, str::to_owned);
-    let scores = score(query, &texts.iter().copied().flatten().collect::<Vec<_>>(), &name);
-    let mut scores = scores.into_iter();
+    let mut scores = match judge(query, &texts.iter().copied().flatten().collect::<Vec<_>>(), &name) {
+        Judged::Likely(likelihoods) => likelihoods.into_iter().map(|x| x as f32).collect(),
+        Judged::Scored(scores) => scores,
+    }
+    .into_iter();
     Some(texts.iter().map(|text| text.and_then(|_| scores.next())).collect())
 }
 
@@ -30,28 +34,38 @@ fn rerank(
 fn pg_answer_rerank(query: &str, passages: Array<&str>, scores: Vec<Option<f64>>) -> Vec<f64> {
     let name = settings::reranking_model();
     let texts: Vec<&str> = passages.iter().map(Option::unwrap_or_default).collect();
-    let judged: Vec<f64> = score(query, &texts, &name).into_iter().map(f64::from).collect();
-    if model::kind(&name).or_raise() == Kind::Decoder {
-        let scores: Vec<f64> = scores.into_iter().map(Option::unwrap_or_default).collect();
-        likelihood::fuse(&scores, &judged)
-    } else {
-        judged
+    match judge(query, &texts, &name) {
+        Judged::Likely(likelihoods) => {
+            let scores: Vec<f64> = scores.into_iter().map(Option::unwrap_or_default).collect();
+            likelihood::fuse(&scores, &likelihoods)
+        }
+        Judged::Scored(scores) => scores.into_iter().map(f64::from).collect(),
     }
 }
 
-/// The scores of `passages` by the model `name`.
-pub fn score(query: &str, passages: &[&str], name: &str) -> Vec<f32> {
+/// What a model says of passages.
+enum Judged {
+    /// How well each answers, by a cross-encoder.
+    Scored(Vec<f32>),
+    /// Logarithms of how likely a language model asks the question about each.
+    Likely(Vec<f64>),
+}
+
+/// What the model `name` says of `passages`.
+fn judge(query: &str, passages: &[&str], name: &str) -> Judged {
     if model::kind(name).or_raise() == Kind::Decoder {
-        return passages.iter().map(|passage| likelihood_of(query, passage, name)).collect();
+        let parts = snippets(query, passages, likelihood::PART);
+        return Judged::Likely(parts.iter().map(|part| likelihood_of(query, part, name)).collect());
     }
-    with_reranker(name, |reranker, pool| reranker.score(query, passages, pool, &mut check)).or_raise()
+    let scores = with_reranker(name, |reranker, pool| reranker.score(query, passages, pool, &mut check));
+    Judged::Scored(scores.or_raise())
 }
 
 /// Logarithm of how likely the decoder `name` asks `query` about `passage`.
-fn likelihood_of(query: &str, passage: &str, name: &str) -> f32 {
+fn likelihood_of(query: &str, passage: &str, name: &str) -> f64 {
     let messages: Vec<Message> = likelihood::messages(passage)
         .into_iter()
         .map(|m| Message { role: m.role.to_owned(), content: m.content })
         .collect();
-    model::weigh(name, &messages, &[query])[0] as f32
+    model::weigh(name, &messages, &[query])[0]
 }

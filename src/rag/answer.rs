@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use pgrx::{Array, JsonB};
 use serde_json::{Value, json};
 
-use crate::error::{OrRaise, Report};
+use crate::error::{OrRaise, Report, required};
 use crate::generate::{Choices, Written, reply};
 use crate::model::with_decoder;
 use crate::settings;
@@ -130,14 +130,15 @@ pub(super) fn collect(contents: &Array<&str>, titles: &Array<&str>) -> Vec<(usiz
 /// The whole prompt, as the model reads it.
 #[pg_extern(sql = false)]
 fn pg_answer_prompt(
-    query: &str,
-    contents: Array<&str>,
-    titles: Array<&str>,
-    system: &str,
-    message: &str,
+    query: Option<&str>,
+    contents: Option<Array<&str>>,
+    titles: Option<Array<&str>>,
+    system: Option<&str>,
+    message: Option<&str>,
     model: Option<&str>,
-    context_tokens: i32,
+    context_tokens: Option<i32>,
 ) -> String {
+    required!(query, contents, titles, system, message, context_tokens);
     let task = Task::new(query, &collect(&contents, &titles), model, context_tokens);
     let asked = task.asked(system, message);
     with_decoder(&task.model, |decoder, _| Ok(asked.prompt(decoder)?.text)).or_raise()
@@ -147,17 +148,17 @@ fn pg_answer_prompt(
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn pg_answer_write(
-    query: &str,
-    contents: Array<&str>,
-    titles: Array<&str>,
-    system: &str,
-    message: &str,
+    query: Option<&str>,
+    contents: Option<Array<&str>>,
+    titles: Option<Array<&str>>,
+    system: Option<&str>,
+    message: Option<&str>,
     model: Option<&str>,
-    max_tokens: i32,
-    context_tokens: i32,
-    temperature: f64,
+    max_tokens: Option<i32>,
+    context_tokens: Option<i32>,
+    temperature: Option<f64>,
     seed: Option<i64>,
-    on_unsupported: &str,
+    on_unsupported: Option<&str>,
 ) -> TableIterator<
     'static,
     (
@@ -171,6 +172,17 @@ fn pg_answer_write(
         name!(write_ms, f64),
     ),
 > {
+    required!(
+        query,
+        contents,
+        titles,
+        system,
+        message,
+        max_tokens,
+        context_tokens,
+        temperature,
+        on_unsupported
+    );
     let unsupported: Unsupported = on_unsupported.parse().map_err(Report::invalid).or_raise();
     let began = Instant::now();
     let task = Task::new(query, &collect(&contents, &titles), model, context_tokens);

@@ -2,10 +2,11 @@
 
 use pg_answer_inference::decoder;
 use pg_answer_rag::{Message, history};
+use pgrx::Array;
 use pgrx::prelude::*;
-use pgrx::{Array, JsonB};
+use serde_json::Value;
 
-use crate::error::{OrRaise, Report};
+use crate::error::{OrRaise, Report, required};
 use crate::generate::{Choices, converse};
 use crate::model::with_decoder;
 use crate::settings;
@@ -13,12 +14,16 @@ use crate::settings;
 /// Tokens of a question, at most.
 const QUESTION_TOKENS: i32 = 96;
 
-fn read(messages: &JsonB) -> Vec<Message> {
+/// Reads messages from JSON. It comes as text, since `jsonb` holds numbers that [`serde_json::Value`] cannot.
+fn read(messages: &str) -> Vec<Message> {
     let wrong = |reason| -> Report {
         let example = r#"[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]"#;
         Report::invalid(reason).hint(format!("Write messages like {example}, the last of them the user's."))
     };
-    history::read(&messages.0).map_err(wrong).or_raise()
+    let json: Value = serde_json::from_str(messages)
+        .map_err(|e| wrong(format!("the messages cannot be read: {e}")))
+        .or_raise();
+    history::read(&json).map_err(wrong).or_raise()
 }
 
 /// The newest turns of `messages` that fit into `context_tokens`, by default into the model's window beside `max_tokens`.
@@ -41,17 +46,18 @@ fn for_model(messages: Vec<Message>) -> Vec<decoder::Message> {
 
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
-fn chat(
-    messages: Option<JsonB>,
+fn pg_answer_reply(
+    messages: Option<&str>,
     model: Option<&str>,
-    max_tokens: i32,
-    temperature: f64,
-    top_p: f64,
+    max_tokens: Option<i32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     seed: Option<i64>,
     stop: Option<Array<&str>>,
     context_tokens: Option<i32>,
 ) -> Option<String> {
-    let messages = read(&messages?);
+    let messages = read(messages?);
+    required!(max_tokens, temperature, top_p);
     let model = model.map_or_else(settings::generation_model, str::to_owned);
     let stop = stop.map_or_else(Vec::new, |s| s.iter().flatten().map(str::to_owned).collect());
     let messages = for_model(trim(messages, &model, context_tokens, max_tokens));
@@ -61,9 +67,10 @@ fn chat(
 
 /// The last of `messages`, understandable without the others.
 #[pg_extern(sql = false)]
-fn pg_answer_standalone(messages: JsonB, model: Option<&str>, context_tokens: i32) -> String {
+fn pg_answer_standalone(messages: Option<&str>, model: Option<&str>, context_tokens: Option<i32>) -> String {
+    required!(messages);
     let model = model.map_or_else(settings::generation_model, str::to_owned);
-    let messages = trim(read(&messages), &model, Some(context_tokens), QUESTION_TOKENS);
+    let messages = trim(read(messages), &model, context_tokens, QUESTION_TOKENS);
     let written = if messages.len() > 1 {
         let asked = for_model(history::rewriting(&messages));
         let choices = Choices {

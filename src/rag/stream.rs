@@ -6,7 +6,7 @@ use pgrx::Array;
 use pgrx::prelude::*;
 
 use super::answer::{Task, collect};
-use crate::error::{OrRaise, Report};
+use crate::error::{OrRaise, Report, required};
 use crate::generate::Choices;
 use crate::model::{Run, check, with_decoder};
 
@@ -95,19 +95,30 @@ impl Iterator for Answer {
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn pg_answer_stream(
-    query: &str,
-    contents: Array<&str>,
-    titles: Array<&str>,
-    system: &str,
-    message: &str,
+    query: Option<&str>,
+    contents: Option<Array<&str>>,
+    titles: Option<Array<&str>>,
+    system: Option<&str>,
+    message: Option<&str>,
     model: Option<&str>,
-    max_tokens: i32,
-    context_tokens: i32,
-    temperature: f64,
+    max_tokens: Option<i32>,
+    context_tokens: Option<i32>,
+    temperature: Option<f64>,
     seed: Option<i64>,
-    on_unsupported: &str,
+    on_unsupported: Option<&str>,
     refusal: Option<&str>,
 ) -> SetOfIterator<'static, String> {
+    required!(
+        query,
+        contents,
+        titles,
+        system,
+        message,
+        max_tokens,
+        context_tokens,
+        temperature,
+        on_unsupported
+    );
     let unsupported: Unsupported = on_unsupported.parse().map_err(Report::invalid).or_raise();
     let given = collect(&contents, &titles);
     // The last is the first.

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::{messages, weigh};
 use crate::embed::embed_text;
-use crate::error::Report;
+use crate::error::{Report, required};
 use crate::settings;
 
 /// Criteria that are remembered, the last used first.
@@ -48,12 +48,13 @@ fn with_memory<R>(question: &Question, work: impl FnOnce(&mut Memory) -> R) -> R
 
 #[pg_extern(sql = false)]
 fn pg_answer_filter(
-    content: &str,
-    criterion: &str,
-    doubt: f64,
+    content: Option<&str>,
+    criterion: Option<&str>,
+    doubt: Option<f64>,
     model: Option<&str>,
     embedding_model: Option<&str>,
 ) -> bool {
+    required!(content, criterion, doubt);
     if !(0.0..0.5).contains(&doubt) {
         Report::invalid(format!("doubt must be at least 0 and below 0.5, not {doubt}")).raise();
     }

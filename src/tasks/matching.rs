@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::{messages, weigh};
 use crate::embed::embed_texts;
-use crate::error::OrRaise;
+use crate::error::{OrRaise, required};
 use crate::generate::{Choices, converse};
 use crate::model::{check, with_encoder};
 use crate::settings;
@@ -20,9 +20,9 @@ const REASON_TOKENS: i32 = 48;
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn pg_answer_match(
-    item: &str,
-    candidate: &str,
-    reasons: bool,
+    item: Option<&str>,
+    candidate: Option<&str>,
+    reasons: Option<bool>,
     model: Option<&str>,
     embedding_model: Option<&str>,
 ) -> TableIterator<
@@ -34,6 +34,7 @@ fn pg_answer_match(
         name!(reason, Option<String>),
     ),
 > {
+    required!(item, candidate, reasons);
     let name = model.map_or_else(settings::generation_model, str::to_owned);
     let encoder = embedding_model.map_or_else(settings::embedding_model, str::to_owned);
     let others = matching::others(item);

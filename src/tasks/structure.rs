@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{messages, weigh};
 use crate::embed::embed_text;
-use crate::error::{OrRaise, Report};
+use crate::error::{OrRaise, Report, required};
 use crate::generate::{Choices, converse_json};
 use crate::model;
 use crate::settings;
@@ -19,15 +19,16 @@ use crate::settings;
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn pg_answer_json(
-    prompt: &str,
-    schema: &str,
-    extracts: bool,
+    prompt: Option<&str>,
+    schema: Option<&str>,
+    extracts: Option<bool>,
     system: Option<&str>,
     model: Option<&str>,
-    max_tokens: i32,
-    temperature: f64,
+    max_tokens: Option<i32>,
+    temperature: Option<f64>,
     seed: Option<i64>,
 ) -> String {
+    required!(prompt, schema, extracts, max_tokens, temperature);
     let parsed: Value = serde_json::from_str(schema)
         .map_err(|e| Report::invalid(format!("the schema cannot be read: {e}")))
         .or_raise();
@@ -49,11 +50,12 @@ fn pg_answer_json(
 /// How probable each of `labels` is for `content`, in their order.
 #[pg_extern(sql = false)]
 fn pg_answer_label_probabilities(
-    content: &str,
-    labels: Array<&str>,
+    content: Option<&str>,
+    labels: Option<Array<&str>>,
     instruction: Option<&str>,
     model: Option<&str>,
 ) -> Vec<Option<f64>> {
+    required!(content, labels);
     let labels: Vec<Option<&str>> = labels.iter().collect();
     let present: Vec<&str> = labels.iter().copied().flatten().collect();
     if present.is_empty() {

@@ -8,7 +8,7 @@ use pgrx::PgSqlErrorCode as Code;
 use pgrx::prelude::*;
 
 use super::messages;
-use crate::error::{OrRaise, Report};
+use crate::error::{OrRaise, Report, required};
 use crate::generate::{Choices, converse, rewrite};
 use crate::model::{self, check, with_decoder, with_rewriter};
 use crate::settings;
@@ -118,12 +118,13 @@ fn positive(name: &str, value: i32) -> usize {
 /// A summary; that of a long text is made of its pieces' summaries, as often as it takes.
 #[pg_extern(sql = false)]
 fn pg_answer_summarize(
-    content: &str,
+    content: Option<&str>,
     instruction: Option<&str>,
-    max_tokens: i32,
-    context_tokens: i32,
+    max_tokens: Option<i32>,
+    context_tokens: Option<i32>,
     model: Option<&str>,
 ) -> String {
+    required!(content, max_tokens, context_tokens);
     let max_tokens = positive("max_tokens", max_tokens);
     let author = Author::new(model, context_tokens, max_tokens, false);
     let task = Task::Summarize { instruction };
@@ -145,7 +146,13 @@ fn pg_answer_summarize(
 }
 
 #[pg_extern(sql = false)]
-fn pg_answer_translate(content: &str, language: &str, context_tokens: i32, model: Option<&str>) -> String {
+fn pg_answer_translate(
+    content: Option<&str>,
+    language: Option<&str>,
+    context_tokens: Option<i32>,
+    model: Option<&str>,
+) -> String {
+    required!(content, language, context_tokens);
     if language.trim().is_empty() {
         Report::invalid("language must not be empty").raise();
     }
@@ -154,7 +161,13 @@ fn pg_answer_translate(content: &str, language: &str, context_tokens: i32, model
 }
 
 #[pg_extern(sql = false)]
-fn pg_answer_rewrite(content: &str, instruction: &str, context_tokens: i32, model: Option<&str>) -> String {
+fn pg_answer_rewrite(
+    content: Option<&str>,
+    instruction: Option<&str>,
+    context_tokens: Option<i32>,
+    model: Option<&str>,
+) -> String {
+    required!(content, instruction, context_tokens);
     let author = Author::new(model, context_tokens, LEAST, true);
     if author.kind == Kind::EncoderDecoder {
         let message = format!("model \"{}\" cannot follow an instruction", author.name);

@@ -24,6 +24,20 @@ fn marian_with_pieces(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A T5 with the tasks that the published ones have.
+fn t5_with_tasks(folder: &Path) -> Result<()> {
+    for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(fixtures::path(&format!("tiny/t5_relu/{file}")), folder.join(file))?;
+    }
+    let mut config: Value = serde_json::from_slice(&fs::read(fixtures::path("tiny/t5_relu/config.json"))?)?;
+    config["task_specific_params"] = serde_json::json!({
+        "summarization": { "prefix": "summarize: " },
+        "translation_en_to_de": { "prefix": "translate English to German: " },
+    });
+    fs::write(folder.join("config.json"), config.to_string())?;
+    Ok(())
+}
+
 /// The command line's program, which is built with the extension.
 fn program() -> Result<PathBuf> {
     let test = std::env::current_exe()?;
@@ -33,8 +47,16 @@ fn program() -> Result<PathBuf> {
 }
 
 /// What `pg_answer_model add` makes a model of: its name, and a folder or a GGUF file.
-fn sources(pieces: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let mut found = vec![("marian_pieces".to_owned(), pieces.to_owned())];
+fn sources(made: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for (name, make) in
+        [("marian_pieces", marian_with_pieces as fn(&Path) -> Result<()>), ("t5_tasks", t5_with_tasks)]
+    {
+        let folder = made.join(name);
+        fs::create_dir(&folder)?;
+        make(&folder)?;
+        found.push((name.to_owned(), folder));
+    }
     for entry in fs::read_dir(fixtures::path("tiny"))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -61,10 +83,9 @@ type Models = Vec<(String, String)>;
 fn store(wanted: &[&str]) -> Result<(tempfile::TempDir, Models)> {
     let root = tempfile::Builder::new().prefix("pg_answer_tiny.").tempdir()?;
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755))?;
-    let pieces = tempfile::tempdir()?;
-    marian_with_pieces(pieces.path())?;
+    let made = tempfile::tempdir()?;
     let mut models = Vec::new();
-    for (name, from) in sources(pieces.path())? {
+    for (name, from) in sources(made.path())? {
         if !wanted.is_empty() && !wanted.contains(&name.as_str()) {
             continue;
         }
@@ -94,7 +115,11 @@ fn cases(name: &str) -> Result<(Vec<Value>, f64)> {
         (_, Some(folder)) => (folder, 0.995),
         _ => (name, 0.999_999),
     };
-    let folder = if folder == "marian_pieces" { "marian" } else { folder };
+    let folder = match folder {
+        "marian_pieces" => "marian",
+        "t5_tasks" => "t5_relu",
+        folder => folder,
+    };
     let text = fs::read(fixtures::path(&format!("tiny/{folder}/reference.json")))?;
     let reference: Value = serde_json::from_slice(&text)?;
     Ok((reference["cases"].as_array().cloned().context("no cases")?, least))
@@ -222,5 +247,41 @@ fn what_a_model_cannot_do_is_an_error() -> Result<()> {
         "SELECT generate('a client', 'gpt2', max_tokens => 20, temperature => 1, top_k => 40, min_p => 0.01,
         repetition_penalty => 1.2, seed => 3)";
     ensure!(one::<String>(&mut client, drawn)? == one::<String>(&mut client, drawn)?);
+    Ok(())
+}
+
+/// Tasks ask an encoder-decoder by its own convention.
+#[test]
+fn encoder_decoders_do_tasks_as_they_were_trained_to() -> Result<()> {
+    let (_store, models, _cluster, mut client) = start(&["t5_tasks", "t5_relu", "bart", "marian"])?;
+    ensure!(models.len() == 4 && models.iter().all(|(_, kind)| kind == "encoder-decoder"), "{models:?}");
+    let text = "a client connects to the server";
+    // A text may become twice as long and some more.
+    let anew = "2 * count_tokens($1, $2) + 32";
+    let translates = "translate($1, 'German', model => $2)";
+    let summarizes = "summarize($1, max_tokens => 12, model => $2)";
+    for (model, task, prefix, tokens) in [
+        ("t5_tasks", summarizes, "summarize: ", "12"),
+        ("t5_tasks", translates, "translate English to German: ", anew),
+        // No such task, so that none is named.
+        ("t5_relu", translates, "", anew),
+        ("bart", summarizes, "", "12"),
+        ("marian", translates, "", anew),
+    ] {
+        let sql = format!(
+            "SELECT {task}, generate('{prefix}' || $1, $2, max_tokens => {tokens}, temperature => 0)"
+        );
+        let row = client.query_one(&sql, &[&text, &model])?;
+        let (done, asked): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        ensure!(done == asked && !done.trim().is_empty(), "{model}: {task}: {done:?}, not {asked:?}");
+    }
+    // Pieces keep what stands between them.
+    let long = "SELECT translate(repeat('the server ', 16) || E'\\n\\n' || repeat('a client ', 16), 'German', context_tokens => 40, model => $1)";
+    let pieces: String = client.query_one(long, &[&"marian"])?.try_get(0)?;
+    ensure!(pieces.contains("\n\n"), "{pieces:?}");
+    client.batch_execute("SET pg_answer.generation_model = 't5_tasks'")?;
+    let group = "SELECT summarize_agg(t ORDER BY n) = summarize(E'a client\\n\\nthe server') FROM (VALUES (2, 'the server'), (1, 'a client')) AS v(n, t)";
+    ensure!(one::<bool>(&mut client, group)?);
+    expect_code(&error_of(&mut client, "SELECT rewrite('x', 'shorter', model => 't5_tasks')")?, "0A000")?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What needs real models and more than one session, role or server.
 
 mod answer;
+mod arguments;
 mod cancel;
 mod catalog;
 mod chat;

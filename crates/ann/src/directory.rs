@@ -111,17 +111,49 @@ pub(crate) fn centroids(store: &impl PageStore, space: &Space, first: Block) -> 
     Ok((lists.into_iter().map(|(list, _)| list).collect(), points))
 }
 
-/// All lists with their distance from a query.
-///
-/// # Errors
-/// [`crate::Error::Corrupt`].
-pub(crate) fn distances(
-    store: &impl PageStore,
-    space: &Space,
-    first: Block,
-    query: &Query,
-) -> Result<Vec<(List, ListBase)>> {
-    walk_at_once(store, space, first, |list, centroid| (list, space.list_base(query, centroid)))
+/// Lists in the order of their distance from a query. They are sorted as far as somebody asks: a search visits few.
+pub(crate) struct ByDistance {
+    lists: Vec<(List, ListBase)>,
+    sorted: usize,
+}
+
+/// Lists that are sorted at a time, at least.
+const SORTED: usize = 64;
+
+impl ByDistance {
+    /// All lists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`].
+    pub fn new(store: &impl PageStore, space: &Space, first: Block, query: &Query) -> Result<Self> {
+        let distance = |list, centroid: Record<'_>| (list, space.list_base(query, centroid));
+        Ok(Self { lists: walk_at_once(store, space, first, distance)?, sorted: 0 })
+    }
+
+    /// Number of the lists.
+    pub fn len(&self) -> usize {
+        self.lists.len()
+    }
+
+    /// The list that `before` others are nearer than.
+    pub fn get(&mut self, before: usize) -> Option<(List, ListBase)> {
+        if before >= self.sorted && before < self.lists.len() {
+            let order = |a: &(_, ListBase), b: &(_, ListBase)| a.1.base.total_cmp(&b.1.base);
+            let (rest, more) = (&mut self.lists[self.sorted..], SORTED.max(before + 1));
+            let more = more.min(rest.len());
+            if more < rest.len() {
+                rest.select_nth_unstable_by(more, order);
+            }
+            rest[..more].sort_unstable_by(order);
+            self.sorted += more;
+        }
+        self.lists.get(before).copied()
+    }
+
+    /// A list that [`Self::get`] has returned.
+    pub fn seen(&self, before: usize) -> (List, ListBase) {
+        self.lists[before]
+    }
 }
 
 /// Writes a chain of pages, from its end, so that each knows the next.

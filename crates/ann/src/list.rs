@@ -4,7 +4,7 @@
 //! entry `i` has record `i % per_page` of page `i / per_page`.
 
 use crate::code::{self, Record};
-use crate::kernels::{self, LANES};
+use crate::kernels::{self, Factors, LANES};
 use crate::page::{self, HEADER, Kind, put, u16_at, u32_at};
 use crate::space::{Entry, Query};
 use crate::store::{Block, NO_BLOCK, PAYLOAD};
@@ -38,12 +38,6 @@ pub struct Layout {
     adds: usize,
     scales: usize,
     codes: usize,
-}
-
-/// Scores of sixteen entries.
-pub(crate) struct Scores {
-    /// Estimated distances: squared, or negative products.
-    pub estimates: [f32; LANES],
 }
 
 impl Layout {
@@ -170,22 +164,25 @@ impl Layout {
         set_holes(page, holes(page) + 1);
     }
 
-    /// Scores the entries `16 * group ..`; those beyond the count of the page are whatever is there.
+    /// Estimates the distances, squared ones or negative products, of those of the entries `16 * group ..` that `mask` has
+    /// a bit for; the others get NaN. Returns the bits of those that are numbers.
     #[inline]
-    pub(crate) fn score(&self, page: &[u8], group: usize, query: &Query, base: f32) -> Scores {
+    pub(crate) fn score(
+        &self,
+        page: &[u8],
+        group: usize,
+        query: &Query,
+        base: f32,
+        mask: u16,
+        estimates: &mut [f32; LANES],
+    ) -> u16 {
         let mut sums = [0; LANES];
         let codes = &page[self.codes + group * LANES * self.code..][..LANES * self.code];
         kernels::score(codes, query.tables(), &mut sums);
+        let numbers = |at: usize| page[at + 4 * group * LANES..].first_chunk();
+        let (Some(adds), Some(scales)) = (numbers(self.adds), numbers(self.scales)) else { return 0 };
         let (step, bias) = query.step_and_bias();
-        let numbers = |at: usize| page[at + 4 * group * LANES..][..4 * LANES].as_chunks::<4>().0;
-        let (adds, scales) = (numbers(self.adds), numbers(self.scales));
-        let mut estimates = [0.0; LANES];
-        for i in 0..LANES {
-            // Signed, since vector instructions of all processors convert that; sums are small.
-            let product = sums[i] as i32 as f32 * step - bias;
-            estimates[i] = base + f32::from_le_bytes(adds[i]) - f32::from_le_bytes(scales[i]) * product;
-        }
-        Scores { estimates }
+        kernels::estimate(&sums, Factors { step, bias, base, adds, scales }, mask, estimates)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Searching: score the nearest lists, refine the best entries, go on for as long as rows are asked for.
 
-use crate::directory::{self, List};
+use crate::directory::ByDistance;
 use crate::error::corrupt;
 use crate::filter::Filter;
 use crate::kernels::LANES;
@@ -28,12 +28,10 @@ const GROWTH: usize = 2;
 const DEPTH: f64 = 0.75;
 /// Records between the one that is read and the one that is fetched for later.
 const AHEAD: usize = 4;
-/// The lists that hold the nearest n rows grow with this power of n.
-const SPREAD: f64 = 0.35;
-/// Of rows of which one in n passes a filter the nearest are in so many times as many lists: the exponential of these times
-/// ln n and (ln n)², which were fitted to recall with a tenth and a hundredth of the rows.
-const FILTER_SPREAD: f64 = 0.25;
-const FILTER_GROWTH: f64 = 0.055;
+/// Rows n times as far down, or those of which one in n passes a filter, are in so many times as many lists: the
+/// exponential of these times ln n and (ln n)², which were fitted to recall with a tenth and a hundredth of the rows.
+const SPREAD: f64 = 0.25;
+const SPREAD_GROWTH: f64 = 0.065;
 
 /// A row, and a number that is not above its distance. NaN stands for a distance that is NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,8 +85,7 @@ pub struct Search {
     query: Query,
     layout: Layout,
     filter: Filter,
-    /// The nearest first.
-    lists: Vec<(List, ListBase)>,
+    lists: ByDistance,
     /// Lists to visit for the first rows.
     reach: Reach,
     /// Entries to refine for each of the first rows.
@@ -126,8 +123,7 @@ impl Search {
             return corrupt(META, format!("it has {} key columns", layout.key_columns));
         }
         let query = space.query(x)?;
-        let mut lists = directory::distances(store, space, meta.directory, &query)?;
-        lists.sort_unstable_by(|a, b| a.1.base.total_cmp(&b.1.base));
+        let lists = ByDistance::new(store, space, meta.directory, &query)?;
         let reach = match effort.probes {
             Some(probes) => Reach::lists(probes),
             None => meta.reach_for(effort.recall, lists.len()),
@@ -209,22 +205,23 @@ impl Search {
     }
 
     /// Whether the next list is to be visited for the present quota. Of rows that pass a filter the nearest are as far away
-    /// as so many more of all rows.
-    fn wants_list(&self) -> bool {
-        let mut times = self.depth().powf(SPREAD);
-        if !self.filter.is_empty() {
-            let rarity = ((self.work.seen + 1) as f64 / (self.work.scored + 1) as f64).ln();
-            times *= (rarity * (FILTER_SPREAD + FILTER_GROWTH * rarity)).exp();
-        }
+    /// as so many more of all rows. Who asks for many rows does so as a rule because most of them fail a condition that is
+    /// not ours: the share that passes is then about that of the rows wanted at first among those of the quota.
+    fn wants_list(&mut self) -> bool {
+        let passing = (self.work.scored + 1) as f64 / (self.work.seen + 1) as f64;
+        let rarity = (self.depth() / if self.filter.is_empty() { 1.0 } else { passing }).ln();
+        let times = (rarity * (SPREAD + SPREAD_GROWTH * rarity)).exp();
         let next = self.work.visited;
-        let farther = self.lists[next].1.base - self.lists[0].1.base;
+        let base = |list: Option<(_, ListBase)>| list.map_or(0.0, |(_, base)| base.base);
+        let farther = base(self.lists.get(next)) - base(self.lists.get(0));
         self.reach.contains(next, farther, times)
     }
 
     /// Scores the entries of the next list.
     fn visit(&mut self, store: &impl PageStore) -> Result<()> {
         let order = self.work.visited;
-        let (list, base) = self.lists[order];
+        let Some((list, base)) = self.lists.get(order) else { return Ok(()) };
+        let following = self.lists.get(order + 1).map_or(NO_BLOCK, |(list, _)| list.first);
         self.work.visited += 1;
         let beginnings = self.layout.beginnings();
         let (mut block, mut chain) = (list.first, Chain::default());
@@ -235,7 +232,7 @@ impl Search {
             block = store.read(block, |page| {
                 self.layout.expect(page, block, list.id)?;
                 let soon = match page::next(page) {
-                    NO_BLOCK => self.lists.get(order + 1).map_or(NO_BLOCK, |(list, _)| list.first),
+                    NO_BLOCK => following,
                     next => next,
                 };
                 store.prefetch(soon, &beginnings);
@@ -267,22 +264,17 @@ impl Search {
                 self.scores.extend([f32::NAN; LANES]);
                 continue;
             }
-            let mut scores = self.layout.score(page, group, &self.query, base).estimates;
-            if *mask != u16::MAX {
-                for (_, score) in scores.iter_mut().enumerate().filter(|(i, _)| mask >> i & 1 == 0) {
-                    *score = f32::NAN;
-                }
-            }
-            let mut valid = numbers(&scores);
-            if valid < mask.count_ones() as usize {
+            let mut scores = [0.0; LANES];
+            let numbers = self.layout.score(page, group, &self.query, base, *mask, &mut scores);
+            let mut valid = numbers.count_ones() as usize;
+            if numbers != *mask {
                 // Holes, or distances beyond single precision.
-                for (i, score) in scores.iter_mut().enumerate() {
-                    let hole = self.layout.add(page, group * LANES + i).is_nan();
-                    if score.is_nan() && mask >> i & 1 == 1 && !hole {
+                for (i, score) in scores.iter_mut().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
+                    if score.is_nan() && !self.layout.add(page, group * LANES + i).is_nan() {
                         *score = f32::MAX;
+                        valid += 1;
                     }
                 }
-                valid = numbers(&scores);
             }
             self.work.scored += valid;
             self.left += valid;
@@ -337,7 +329,7 @@ impl Search {
                 );
             }
             store.read(scored.block, |page| {
-                self.layout.expect(page, scored.block, self.lists[scored.list as usize].0.id)?;
+                self.layout.expect(page, scored.block, self.lists.seen(scored.list as usize).0.id)?;
                 for entry in here.iter().map(|place| *place as usize - scored.first) {
                     let row = self.layout.row(page, entry);
                     // It may have been removed since.
@@ -366,7 +358,7 @@ impl Search {
                 lines.extend(self.layout.record_lines(soon.place as usize));
                 store.prefetch(soon.block, &lines);
             }
-            let (list, base) = self.lists[here[0].list as usize];
+            let (list, base) = self.lists.seen(here[0].list as usize);
             store.read(here[0].block, |page| {
                 self.layout.expect_codes(page, here[0].block, list.id)?;
                 self.ready.extend(here.iter().map(|spot| {
@@ -379,11 +371,6 @@ impl Search {
         }
         Ok(())
     }
-}
-
-/// Scores that are numbers.
-fn numbers(scores: &[f32; LANES]) -> usize {
-    scores.iter().map(|score| u32::from(!score.is_nan())).sum::<u32>() as usize
 }
 
 /// Keeps the `n` least, and returns the largest of them.

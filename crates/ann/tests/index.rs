@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Index, Numbers, clustered, distance, recall, take_nearest};
+use common::{Index, Numbers, clustered, distance, recall, take_nearest, take_nearest_while};
 use pg_answer_ann::check::check;
 use pg_answer_ann::filter::{Filter, NULL_KEY, Test};
 use pg_answer_ann::insert::{NewRow, insert};
@@ -97,6 +97,35 @@ fn targets_are_met() {
             let told = index.meta.probes_for(target, 100) as f64;
             assert!((0.6..1.6).contains(&(mean / told)), "{metric:?}, {target}: {mean} lists, {told} told");
         }
+    }
+}
+
+/// A caller that throws rows away still finds the nearest of the others.
+#[test]
+fn conditions_of_the_caller_keep_recall() {
+    let all = clustered(20_200, 16, 1, 22);
+    let (rows, queries) = all.split_at(20_000);
+    let passes = |id: u64| id.is_multiple_of(50);
+    for metric in [Metric::L2, Metric::Cosine] {
+        let index = Index::build(metric, rows, 16, 150);
+        let (mut hits, mut visited) = (0, 0);
+        for query in queries {
+            let to = |id: &u64| distance(metric, query, &rows[*id as usize]);
+            let mut exact: Vec<f64> = (0..20_000).filter(|id| passes(*id)).map(|id| to(&id)).collect();
+            let worst = *exact.select_nth_unstable_by(9, f64::total_cmp).1 + 1e-9;
+            let mut search = index.search(query, None);
+            // Of the rows in their order, the first ten that pass.
+            let mut n = 0;
+            let found = take_nearest_while(&index, &mut search, rows, query, |row| {
+                n += usize::from(passes(row));
+                n < 10
+            });
+            hits += found.iter().filter(|row| passes(**row) && to(row) <= worst).count();
+            visited += search.work().visited;
+        }
+        let recall = hits as f64 / (10 * queries.len()) as f64;
+        assert!(recall >= 0.93, "{metric:?}: {recall}");
+        assert!(visited < 130 * queries.len(), "{metric:?}: {visited}");
     }
 }
 

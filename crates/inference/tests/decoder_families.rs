@@ -168,3 +168,66 @@ fn stop_strings_end_a_text_before_them() {
     assert_eq!(cut.text, whole[..whole.find(&stop[0]).unwrap()]);
     assert_eq!(pieces, cut.text);
 }
+
+/// Natural logarithm of the probability of token `id` by `logits`.
+fn logprob(logits: &[f32], id: u32) -> f64 {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
+    f64::from(logits[id as usize] - most) - total.ln()
+}
+
+#[test]
+fn replies_are_weighed_token_by_token() {
+    for name in ["gpt2", "llama", "qwen3", "phi3"] {
+        let (mut writer, pool) = (load(name, CONFIGS[0]), Pool::new(1).unwrap());
+        let weigh = |writer: &mut Writer, prompt: &Prompt, answers: &[&str]| {
+            writer.weigh(prompt, answers, &pool, &mut || Ok(())).unwrap()
+        };
+        let prompt = writer.plain_prompt("The server").unwrap();
+        // Without the tokens that stand before every text.
+        let frame = writer.plain_prompt("").unwrap().ids.len();
+        let begin = &writer.plain_prompt(" waits").unwrap().ids[frame..];
+        let further = Prompt { text: String::new(), ids: [&prompt.ids[..], begin].concat() };
+        let whole = weigh(&mut writer, &prompt, &[" waits long", " long"]);
+        let rest = weigh(&mut writer, &further, &[" long"])[0];
+        let mut ids = prompt.ids.clone();
+        let mut expected = rest;
+        for id in begin {
+            let logits = writer.prefill(&ids, &Pool::new(1).unwrap(), &mut || Ok(())).unwrap();
+            expected += logprob(&logits, *id);
+            ids.push(*id);
+        }
+        assert!(whole.iter().all(|weight| *weight < 0.0), "{name}: {whole:?}");
+        assert!((whole[0] - expected).abs() < 1e-3, "{name}: {whole:?}, not {expected}");
+        assert_eq!(weigh(&mut writer, &prompt, &[" long", " waits long"]), [whole[1], whole[0]], "{name}");
+        assert!(matches!(
+            writer.weigh(&prompt, &[""], &Pool::new(1).unwrap(), &mut || Ok(())),
+            Err(Error::InvalidInput(_))
+        ));
+    }
+}
+
+#[test]
+fn json_of_every_family_keeps_to_its_schema() {
+    let schema = serde_json::json!({ "type": "array", "minItems": 1, "maxItems": 2, "items": { "enum": ["yes", "no", null] } });
+    for name in DECODERS {
+        let (mut writer, pool) = (load(name, CONFIGS[0]), Pool::new(1).unwrap());
+        let prompt = writer.plain_prompt("The server").unwrap();
+        for seed in 0..3 {
+            let mut json = writer.json(&schema, &mut || Ok(())).unwrap();
+            let sampling = Sampling { temperature: 2.0, seed, ..Sampling::default() };
+            let options = GenerateOptions { sampling, ..options(40) };
+            let written = writer
+                .generate_within(&prompt, &options, Some(&mut json), &pool, &mut || Ok(()), &mut |_| Ok(()))
+                .unwrap();
+            let value: serde_json::Value = serde_json::from_str(&written.text)
+                .unwrap_or_else(|e| panic!("{name}: {e}: {}", written.text));
+            let items = value.as_array().unwrap();
+            assert!((1..=2).contains(&items.len()), "{name}: {value}");
+            assert!(
+                items.iter().all(|item| item.is_null() || item == "yes" || item == "no"),
+                "{name}: {value}"
+            );
+        }
+    }
+}

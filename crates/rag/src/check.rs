@@ -12,6 +12,10 @@ use crate::{Passage, REFUSAL};
 
 /// Share of a sentence's own words, weighted by how few passages hold them, that a passage must have to support it.
 const ENOUGH: f64 = 0.5;
+/// What a number, name or operator counts beside a word: most of a short answer lies in it.
+const EXACT: f64 = 2.0;
+/// Words before a comma that may only introduce a sentence, at most.
+const INTRODUCTION: usize = 5;
 /// What the model's own citation of a passage counts beside the words.
 const OWN_CITATION: f64 = 0.05;
 /// Share of the best passage's support that a second one must give a sentence to be cited beside it.
@@ -105,7 +109,8 @@ impl Evidence {
         if said.is_empty() {
             return None;
         }
-        let citations = self.supporters(&said, &self.stop.leave(&plain), passages, &cited(sentence));
+        let telling = self.stop.leave(&plain[self.introduction(&plain)..]);
+        let citations = self.supporters(&said, &telling, passages, &cited(sentence));
         let numbers = || citations.iter().map(|c| format!("[{}]", c.passage + 1)).collect::<String>();
         let text = match unsupported {
             _ if !citations.is_empty() => Some(append(&plain, &numbers())),
@@ -114,6 +119,17 @@ impl Evidence {
             Unsupported::Keep => Some(plain.trim().to_owned()),
         };
         Some(Sentence { text, citations })
+    }
+
+    /// Bytes at the beginning of `sentence` that say nothing of its subject, such as "Based on the passage,": a few words before
+    /// a comma none of which the question or a passage has.
+    fn introduction(&self, sentence: &str) -> usize {
+        let Some(comma) = sentence.find(',') else { return 0 };
+        let words = self.stop.leave(&sentence[..comma]);
+        let is_known = |word| self.asked.contains(word) || self.held.iter().any(|p| p.contains(word));
+        let introduces =
+            words.len() <= INTRODUCTION && !words.iter().any(|word| is_exact(word) || is_known(word));
+        if introduces { comma } else { 0 }
     }
 
     /// The passage that supports a sentence best, the first of equals, and one that does as well; none if none does enough.
@@ -134,7 +150,7 @@ impl Evidence {
         let weight = |word: &String| {
             let found = self.held.iter().filter(|p| p.contains(word)).count();
             let held = if found == 0 { self.held.len() } else { found };
-            (1.0 + self.held.len() as f64 / held as f64).ln()
+            (1.0 + self.held.len() as f64 / held as f64).ln() * if is_exact(word) { EXACT } else { 1.0 }
         };
         let total: f64 = new.iter().map(weight).sum();
         let mut found = Vec::new();
@@ -301,6 +317,31 @@ mod tests {
         assert_eq!(text("It takes 6 minutes.", "How long?"), "");
         assert_eq!(text("The operator is @>.", "Which operator?"), "");
         assert_eq!(text("It takes 5 hours, said the moon.", "How long?"), "");
+    }
+
+    #[test]
+    fn introductions_do_not_count_and_names_count_more_than_words() {
+        let passages = [Passage {
+            title: None,
+            content: "pg_read_all_data: Read all data (tables, views, sequences), as if having SELECT rights on them. The others do less.".to_owned(),
+        }];
+        let text = |answer: &str| {
+            check(answer, "Which role may read all tables?", &passages, Unsupported::Drop).text
+        };
+        for supported in [
+            "Based on the passage, the built-in role that may read all tables is pg_read_all_data.",
+            "According to the documentation provided here, it is pg_read_all_data.",
+            "The predefined role is pg_read_all_data.",
+        ] {
+            assert!(text(supported).ends_with("[1]."), "{supported}");
+        }
+        for wrong in [
+            "On Mars, the moon is cheese.",
+            "Based on this, it is pg_read_nothing.",
+            "With pg_nothing, read data.",
+        ] {
+            assert_eq!(text(wrong), "", "{wrong}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod history;
 pub mod likelihood;
 pub mod merge;
 pub mod prompt;
+pub mod snippet;
 pub mod stream;
 mod words;
 

@@ -6,6 +6,9 @@ use crate::Message;
 /// What the likelihood of the question counts beside the score that a passage has.
 const WEIGHT: f64 = 0.4;
 
+/// Bytes of a passage that a model reads: the part with most of the question's words tells as much as all of it.
+pub const PART: usize = 300;
+
 /// What is asked about a passage; how likely the question is as the reply tells how well the passage answers it.
 pub fn messages(passage: &str) -> Vec<Message> {
     let content = format!("{passage}\n\nWrite a question that this text answers.");

@@ -1,6 +1,7 @@
 //! Text → words that can be compared with those of other texts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -31,29 +32,46 @@ pub(crate) fn held_words(text: &str) -> HashSet<String> {
     held
 }
 
+/// Stop words of all languages, each with the places of those languages whose it is: put in order once for a process.
+static STOP_WORDS: LazyLock<HashMap<&str, Vec<usize>>> = LazyLock::new(|| {
+    let languages = stop_words::available_languages().iter().filter(|name| **name != MIXED);
+    let mut owners: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (language, list) in languages.filter_map(stop_words::lookup).enumerate() {
+        for word in list {
+            owners.entry(word).or_default().push(language);
+        }
+    }
+    owners
+});
+
 /// Words of a language that say nothing by themselves.
-pub(crate) struct StopWords(HashSet<&'static str>);
+pub(crate) struct StopWords {
+    language: Option<usize>,
+}
 
 impl StopWords {
     /// Those of the language that most words of `texts` are stop words of; none where no language has a fifth of them.
     pub(crate) fn of<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
-        let said: Vec<String> = texts.flat_map(whole_words).collect();
-        let languages = stop_words::available_languages().iter().filter(|name| **name != MIXED);
-        let lists = languages.filter_map(stop_words::lookup);
-        let counted = lists.map(|list| {
-            let list: HashSet<&str> = list.iter().copied().collect();
-            (said.iter().filter(|word| list.contains(word.as_str())).count(), list)
-        });
-        let (count, list) = counted.max_by_key(|(count, _)| *count).unwrap_or_default();
-        Self(if count as f64 > STOP_WORDS_SHARE * said.len() as f64 { list } else { HashSet::new() })
+        let mut counts: HashMap<usize, usize> = HashMap::new();
+        let mut said = 0;
+        for word in texts.flat_map(whole_words) {
+            said += 1;
+            for language in STOP_WORDS.get(word.as_str()).into_iter().flatten() {
+                *counts.entry(*language).or_default() += 1;
+            }
+        }
+        let most = counts.into_iter().max_by_key(|(language, count)| (*count, *language));
+        let enough =
+            |(language, count)| (count as f64 > STOP_WORDS_SHARE * f64::from(said)).then_some(language);
+        Self { language: most.and_then(enough) }
     }
 
     /// The words of `text` that are none of these.
     pub(crate) fn leave(&self, text: &str) -> HashSet<String> {
-        whole_words(text)
-            .filter(|word| !self.0.contains(word.as_str()))
-            .map(|word| beginning(&word))
-            .collect()
+        let is_stop_word = |word: &str| {
+            self.language.is_some_and(|own| STOP_WORDS.get(word).is_some_and(|of| of.contains(&own)))
+        };
+        whole_words(text).filter(|word| !is_stop_word(word)).map(|word| beginning(&word)).collect()
     }
 }
 

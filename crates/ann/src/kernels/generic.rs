@@ -1,6 +1,6 @@
 //! Bodies that the compiler vectorises for the instruction set of the function they are inlined into.
 
-use super::{LANES, Tables};
+use super::{Factors, LANES, Tables};
 
 #[inline(always)]
 pub(super) fn hadamard(x: &mut [f32]) {
@@ -67,6 +67,26 @@ pub(super) fn score(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
             *sum += u32::from(low[usize::from(code & 15)]) + u32::from(high[usize::from(code >> 4)]);
         }
     }
+}
+
+#[inline(always)]
+pub(super) fn estimate(
+    sums: &[u32; LANES],
+    factors: Factors<'_>,
+    mask: u16,
+    estimates: &mut [f32; LANES],
+) -> u16 {
+    let Factors { step, bias, base, adds, scales } = factors;
+    let (adds, scales) = (adds.as_chunks::<4>().0, scales.as_chunks::<4>().0);
+    let mut numbers = 0;
+    for i in 0..LANES {
+        // Signed, since vector instructions of all processors convert that; sums are small.
+        let product = sums[i] as i32 as f32 * step - bias;
+        let estimate = base + f32::from_le_bytes(adds[i]) - f32::from_le_bytes(scales[i]) * product;
+        estimates[i] = if mask >> i & 1 == 1 { estimate } else { f32::NAN };
+        numbers |= u16::from(!estimates[i].is_nan()) << i;
+    }
+    numbers
 }
 
 #[inline(always)]

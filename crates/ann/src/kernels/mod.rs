@@ -22,6 +22,21 @@ pub struct Tables<'a> {
     pub high: &'a [u8],
 }
 
+/// What turns sums of table entries into estimated distances: `base + add - scale * (sum * step - bias)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Factors<'a> {
+    /// Of a query.
+    pub step: f32,
+    /// Of a query.
+    pub bias: f32,
+    /// Of a list.
+    pub base: f32,
+    /// For each code a little-endian number.
+    pub adds: &'a [u8; 4 * LANES],
+    /// The same.
+    pub scales: &'a [u8; 4 * LANES],
+}
+
 /// Kernels of one instruction set. Who holds a reference to one runs on a processor that has the instructions.
 #[derive(Debug)]
 pub struct KernelSet {
@@ -31,6 +46,7 @@ pub struct KernelSet {
     dot_bytes: unsafe fn(&[f32], &[i8]) -> f32,
     dot_nibbles: unsafe fn(&[f32], &[u8]) -> f32,
     score: unsafe fn(&[u8], Tables<'_>, &mut [u32; LANES]),
+    estimate: unsafe fn(&[u32; LANES], Factors<'_>, u16, &mut [f32; LANES]) -> u16,
     within: unsafe fn(&[u8], i64, i64, &mut [u16]),
 }
 
@@ -40,6 +56,7 @@ static PORTABLE: KernelSet = KernelSet {
     dot_bytes: generic::dot_bytes,
     dot_nibbles: generic::dot_nibbles,
     score: generic::score,
+    estimate: generic::estimate,
     within: generic::within,
 };
 
@@ -92,6 +109,18 @@ impl KernelSet {
         unsafe { (self.score)(codes, tables, sums) }
     }
 
+    /// See [`estimate`].
+    pub fn estimate(
+        &'static self,
+        sums: &[u32; LANES],
+        factors: Factors<'_>,
+        mask: u16,
+        estimates: &mut [f32; LANES],
+    ) -> u16 {
+        // SAFETY: as above.
+        unsafe { (self.estimate)(sums, factors, mask, estimates) }
+    }
+
     /// See [`within`].
     pub fn within(&'static self, keys: &[u8], least: i64, most: i64, masks: &mut [u16]) {
         // SAFETY: as above.
@@ -132,6 +161,13 @@ pub fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
 #[inline]
 pub fn score(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
     best().score(codes, tables, sums);
+}
+
+/// Turns the sums of 16 codes into estimated distances. Those without a bit in the mask get NaN. Returns the bits of those
+/// that are numbers.
+#[inline]
+pub fn estimate(sums: &[u32; LANES], factors: Factors<'_>, mask: u16, estimates: &mut [f32; LANES]) -> u16 {
+    best().estimate(sums, factors, mask, estimates)
 }
 
 /// Of each group of 16 little-endian numbers clears the bits of those that are not from `least` to `most`, which are
@@ -188,6 +224,24 @@ mod tests {
                         assert_eq!(sum, want, "{} {width} code {i}", set.name);
                     }
                 }
+            }
+            let (mut adds, mut scales) = ([0; 4 * LANES], [0; 4 * LANES]);
+            for i in 0..LANES {
+                let add = if i == 5 { f32::NAN } else { i as f32 };
+                adds[4 * i..][..4].copy_from_slice(&add.to_le_bytes());
+                scales[4 * i..][..4].copy_from_slice(&(0.5 * i as f32).to_le_bytes());
+            }
+            let factors = Factors { step: 0.25, bias: 3.0, base: 7.0, adds: &adds, scales: &scales };
+            let (sums, mut estimates) = (std::array::from_fn(|i| 8 * i as u32), [0.0; LANES]);
+            assert_eq!(set.estimate(&sums, factors, 0x7fff, &mut estimates), 0x7fdf, "{}", set.name);
+            for (i, estimate) in estimates.into_iter().enumerate() {
+                let x = i as f32;
+                let want = 7.0 + x - 0.5 * x * (2.0 * x - 3.0);
+                assert!(
+                    if i == 5 || i == 15 { estimate.is_nan() } else { estimate == want },
+                    "{} {i}",
+                    set.name
+                );
             }
             let numbers: Vec<i64> =
                 (0..64).map(|i| [i64::MIN, i64::MAX, 0, i - 30][i as usize % 4]).collect();

@@ -2,13 +2,13 @@
 
 use std::arch::x86_64::*;
 
-use super::{KernelSet, LANES, Tables, generic};
+use super::{Factors, KernelSet, LANES, Tables, generic};
 
 /// Compiles the generic bodies for one instruction set.
 macro_rules! compiled_for {
     ($module:ident, $features:literal) => {
         mod $module {
-            use super::generic;
+            use super::{Factors, LANES, generic};
 
             #[target_feature(enable = $features)]
             pub(super) unsafe fn hadamard(x: &mut [f32]) {
@@ -23,6 +23,16 @@ macro_rules! compiled_for {
             #[target_feature(enable = $features)]
             pub(super) unsafe fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
                 generic::dot_nibbles(q, code)
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn estimate(
+                sums: &[u32; LANES],
+                factors: Factors<'_>,
+                mask: u16,
+                estimates: &mut [f32; LANES],
+            ) -> u16 {
+                generic::estimate(sums, factors, mask, estimates)
             }
 
             #[target_feature(enable = $features)]
@@ -42,6 +52,7 @@ pub(super) static AVX2: KernelSet = KernelSet {
     dot_bytes: avx2::dot_bytes,
     dot_nibbles: avx2::dot_nibbles,
     score: score_avx2,
+    estimate: avx2::estimate,
     within: avx2::within,
 };
 
@@ -51,6 +62,7 @@ pub(super) static AVX512: KernelSet = KernelSet {
     dot_bytes: avx512::dot_bytes,
     dot_nibbles: avx512::dot_nibbles,
     score: score_avx512,
+    estimate: avx512::estimate,
     within: avx512::within,
 };
 

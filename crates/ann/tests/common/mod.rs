@@ -138,9 +138,24 @@ pub fn take_nearest(
     query: &[f32],
     k: usize,
 ) -> Vec<u64> {
+    let mut left = k;
+    take_nearest_while(index, search, rows, query, |_| {
+        left -= 1;
+        left > 0
+    })
+}
+
+/// The nearest rows for as long as `goes_on`, which sees them in their order, says so.
+pub fn take_nearest_while(
+    index: &Index,
+    search: &mut Search,
+    rows: &[Vec<f32>],
+    query: &[f32],
+    mut goes_on: impl FnMut(u64) -> bool,
+) -> Vec<u64> {
     let mut queue: Vec<(f64, u64)> = Vec::new();
     let mut result = Vec::new();
-    while result.len() < k {
+    loop {
         let next = search.next(&index.store, &index.space).unwrap();
         if let Some(found) = next {
             let exact = distance(index.meta.metric, query, &rows[found.row as usize]);
@@ -149,14 +164,17 @@ pub fn take_nearest(
             queue.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
         let bound = next.map_or(f64::INFINITY, |found| found.bound);
-        while queue.first().is_some_and(|(exact, _)| *exact <= bound) && result.len() < k {
-            result.push(queue.remove(0).1);
+        while queue.first().is_some_and(|(exact, _)| *exact <= bound) {
+            let (_, row) = queue.remove(0);
+            result.push(row);
+            if !goes_on(row) {
+                return result;
+            }
         }
         if next.is_none() {
-            break;
+            return result;
         }
     }
-    result
 }
 
 /// Share of the true `k` nearest among those found, ties counted.
