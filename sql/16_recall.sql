@@ -11,7 +11,8 @@ DECLARE
 	value text := pg_get_indexdef(index, 1, false);
 	operator text;
 	neighbours text;
-	sample record;
+	kind regtype;
+	sample text;
 	exact double precision[];
 	found double precision[];
 	hits bigint := 0;
@@ -22,8 +23,8 @@ BEGIN
 	END IF;
 	SELECT format('%s WHERE (%s) IS NOT NULL', i.indrelid::regclass, value)
 			|| coalesce(' AND ' || pg_get_expr(i.indpred, i.indrelid), ''),
-		format('OPERATOR(%s.%s)', p.oprnamespace::regnamespace, p.oprname)
-	INTO source, operator
+		format('OPERATOR(%s.%s)', p.oprnamespace::regnamespace, p.oprname), o.opcintype
+	INTO source, operator, kind
 	FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
 		JOIN pg_opclass o ON o.oid = i.indclass[0] JOIN pg_amop a ON a.amopfamily = o.opcfamily AND a.amopstrategy = 1
 		JOIN pg_operator p ON p.oid = a.amopopr
@@ -32,13 +33,14 @@ BEGIN
 		RAISE EXCEPTION '"%" is no index of method ann', index USING ERRCODE = 'wrong_object_type';
 	END IF;
 	-- The row that is the query finds itself, which proves nothing: one more is asked for, and it is not counted.
-	neighbours := format('SELECT array_agg(d ORDER BY d) FROM (SELECT (%1$s) %2$s $1 AS d FROM %3$s ORDER BY (%1$s) %2$s $1 LIMIT %4$s) AS x',
-		value, operator, source, k + 1);
-	FOR sample IN EXECUTE format('SELECT (%s) AS vector FROM %s ORDER BY random() LIMIT %s', value, source, samples) LOOP
+	-- As text, since a session may ask about vectors of both types.
+	neighbours := format('SELECT array_agg(d ORDER BY d) FROM (SELECT (%1$s) %2$s $1::%5$s AS d FROM %3$s ORDER BY (%1$s) %2$s $1::%5$s LIMIT %4$s) AS x',
+		value, operator, source, k + 1, kind);
+	FOR sample IN EXECUTE format('SELECT (%s)::text FROM %s ORDER BY random() LIMIT %s', value, source, samples) LOOP
 		PERFORM set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'on', true);
-		EXECUTE neighbours INTO exact USING sample.vector;
+		EXECUTE neighbours INTO exact USING sample;
 		PERFORM set_config('enable_indexscan', 'on', true), set_config('enable_seqscan', 'off', true);
-		EXECUTE neighbours INTO found USING sample.vector;
+		EXECUTE neighbours INTO found USING sample;
 		-- Rows as near as the last are right, too. A vector without direction has no neighbours.
 		CONTINUE WHEN 'NaN' = ANY (exact) OR cardinality(exact) < 2;
 		hits := hits - 1 + (SELECT count(*) FROM unnest(found) AS d WHERE d <= exact[cardinality(exact)] + 1e-6);

@@ -1,14 +1,16 @@
 //! `ambuild`: a sample of the table is clustered, then one pass over the table encodes its rows.
 
-use pg_answer_ann::Key;
 use pg_answer_ann::build::{Builder, Plan, Trainer};
-use pgrx::pg_sys::{self, Datum, IndexBuildResult, IndexInfo, ItemPointer, Relation};
+use pg_answer_ann::workers::{self, Job, Team};
+use pg_answer_inference::Pool;
+use pgrx::pg_sys::{self, IndexBuildResult, IndexInfo, Relation};
 use pgrx::{PgSqlErrorCode, check_for_interrupts};
 
 use super::keys::Keys;
 use super::opclass::OpClass;
+use super::options;
 use super::pages::Pages;
-use super::{options, row_id};
+use super::table::Table;
 use crate::error::{OrRaise, Report};
 
 /// Blocks of the table that tell how many rows a block has.
@@ -38,97 +40,21 @@ fn report_phase(phase: i64) {
     unsafe { pg_sys::pgstat_progress_update_param(pg_sys::PROGRESS_CREATEIDX_SUBPHASE as i32, phase) }
 }
 
-/// A table and the index that is built on it.
-struct Source {
-    heap: Relation,
-    index: Relation,
-    info: *mut IndexInfo,
-    class: OpClass,
-    keys: Keys,
-}
-
-/// Takes rows of the table.
-type Take<'a> = dyn FnMut(u64, &[f32], &[Key]) -> pg_answer_ann::Result<()> + 'a;
-
-struct Callback<'a> {
-    source: &'a Source,
-    take: &'a mut Take<'a>,
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn take_row(
-    _index: Relation,
-    row: ItemPointer,
-    values: *mut Datum,
-    nulls: *mut bool,
-    _alive: bool,
-    state: *mut core::ffi::c_void,
-) {
-    // SAFETY: PostgreSQL passes what `Source::scan` gave it, and the values of a row.
+/// Adds the rows of about `wanted` random blocks to a trainer, until it has `rows`.
+fn sample(table: &Table, wanted: u32, rows: usize, seed: u32, trainer: &mut Trainer) -> u32 {
+    let mut sampler = pg_sys::BlockSamplerData::default();
+    let mut seen = 0;
+    // SAFETY: the sampler is initialised before it is used; the relations are open.
     unsafe {
-        if !*nulls {
-            let callback = &mut *state.cast::<Callback<'_>>();
-            let Source { class, keys, .. } = callback.source;
-            let keys = keys.of_row(values, nulls);
-            class.with(*values, |x| (callback.take)(row_id(*row), x, &keys));
+        pg_sys::BlockSampler_Init(&raw mut sampler, table.blocks(), wanted as i32, seed);
+        while trainer.len() < rows && pg_sys::BlockSampler_HasMore(&raw mut sampler) {
+            check_for_interrupts!();
+            let block = pg_sys::BlockSampler_Next(&raw mut sampler);
+            table.scan(block..block + 1, false, &mut |_, x, _| trainer.push(x));
+            seen += 1;
         }
     }
-}
-
-impl Source {
-    /// Shows all rows of some blocks of the table that belong into the index; returns how many rows were read.
-    ///
-    /// # Safety
-    /// The relations are open.
-    unsafe fn scan<'a>(
-        &'a self,
-        blocks: std::ops::Range<u32>,
-        progress: bool,
-        take: &'a mut Take<'a>,
-    ) -> f64 {
-        let mut callback = Callback { source: self, take };
-        // SAFETY: the caller vouches for the relations; the callback outlives the call.
-        unsafe {
-            let scan = (*(*self.heap).rd_tableam).index_build_range_scan.expect("a table can be indexed");
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                scan(
-                    self.heap,
-                    self.index,
-                    self.info,
-                    false,
-                    false,
-                    progress,
-                    blocks.start,
-                    blocks.end - blocks.start,
-                    Some(take_row),
-                    (&raw mut callback).cast(),
-                    std::ptr::null_mut(),
-                )
-            })
-        }
-    }
-
-    fn blocks(&self) -> u32 {
-        // SAFETY: the relation is open.
-        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.heap, pg_sys::ForkNumber::MAIN_FORKNUM) }
-    }
-
-    /// Adds the rows of about `wanted` random blocks to a trainer, until it has `rows`.
-    unsafe fn sample(&self, wanted: u32, rows: usize, seed: u32, trainer: &mut Trainer) -> u32 {
-        let mut sampler = pg_sys::BlockSamplerData::default();
-        let mut seen = 0;
-        // SAFETY: the sampler is initialised before it is used; the relations are open.
-        unsafe {
-            pg_sys::BlockSampler_Init(&raw mut sampler, self.blocks(), wanted as i32, seed);
-            while trainer.len() < rows && pg_sys::BlockSampler_HasMore(&raw mut sampler) {
-                check_for_interrupts!();
-                let block = pg_sys::BlockSampler_Next(&raw mut sampler);
-                self.scan(block..block + 1, false, &mut |_, x, _| trainer.push(x));
-                seen += 1;
-            }
-        }
-        seen
-    }
+    seen
 }
 
 /// `ambuild`.
@@ -140,26 +66,69 @@ pub unsafe extern "C-unwind" fn build(
 ) -> *mut IndexBuildResult {
     // SAFETY: PostgreSQL passes an open table and an open, empty index.
     unsafe {
-        let source = Source { heap, index, info, keys: Keys::of(index), class: OpClass::of(index) };
-        let (dims, metric) = (dimensions(index), source.class.metric);
+        match helpers() {
+            Some(helpers) => workers::with(helpers, || build_index(heap, index, info)),
+            None => build_index(heap, index, info),
+        }
+    }
+}
+
+/// Threads that only compute; the table is read and the index is written by this process alone.
+struct Helpers(Pool);
+
+impl Team for Helpers {
+    fn threads(&self) -> usize {
+        self.0.threads()
+    }
+
+    fn run(&self, jobs: &mut [Job<'_>]) {
+        let run = |jobs: &mut [Job<'_>]| jobs.iter_mut().for_each(|job| job());
+        let done = self.0.for_each(
+            jobs,
+            1,
+            &mut || Ok(()),
+            || (),
+            |(), _, jobs, _| {
+                run(jobs);
+                Ok(())
+            },
+        );
+        done.or_raise();
+    }
+}
+
+/// As many helpers beside this process as the server's setting for such work says. `None`: it computes alone.
+fn helpers() -> Option<Helpers> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // SAFETY: a plain variable of the server.
+    let wanted = usize::try_from(unsafe { pg_sys::max_parallel_maintenance_workers }).unwrap_or(0);
+    let threads = cores.min(1 + wanted);
+    if threads > 1 { Pool::new(threads).ok().map(Helpers) } else { None }
+}
+
+unsafe fn build_index(heap: Relation, index: Relation, info: *mut IndexInfo) -> *mut IndexBuildResult {
+    // SAFETY: as for `build`.
+    unsafe {
+        let table = Table::new(heap, index, info);
+        let (dims, metric) = (dimensions(index), table.class.metric);
         let memory = usize::try_from(pg_sys::maintenance_work_mem).unwrap_or(0) * 1024;
         let seed = u64::from(rand_seed());
         let new_trainer = || Trainer::new(metric, dims, seed).or_raise();
 
         report_phase(SAMPLE);
         let mut trainer = new_trainer();
-        let seen = source.sample(FIRST_BLOCKS, usize::MAX, seed as u32, &mut trainer);
-        let rows = trainer.len() as f64 / f64::from(seen.max(1)) * f64::from(source.blocks());
+        let seen = sample(&table, FIRST_BLOCKS, usize::MAX, seed as u32, &mut trainer);
+        let rows = trainer.len() as f64 / f64::from(seen.max(1)) * f64::from(table.blocks());
         let mut plan = Plan::new(rows, dims, memory);
         if let Some(lists) = options::lists(index) {
             plan.lists = lists;
             plan.sample = plan.sample.max(lists);
         }
-        if trainer.len() < plan.sample && seen < source.blocks() {
-            let wanted = 1.2 * plan.sample as f64 / rows.max(1.0) * f64::from(source.blocks());
+        if trainer.len() < plan.sample && seen < table.blocks() {
+            let wanted = 1.2 * plan.sample as f64 / rows.max(1.0) * f64::from(table.blocks());
             trainer = new_trainer();
             let wanted = (wanted as u32).clamp(FIRST_BLOCKS, i32::MAX as u32);
-            source.sample(wanted, plan.sample, seed as u32, &mut trainer);
+            sample(&table, wanted, plan.sample, seed as u32, &mut trainer);
         }
 
         report_phase(TRAIN);
@@ -171,9 +140,9 @@ pub unsafe extern "C-unwind" fn build(
 
         report_phase(LOAD);
         let pages = Pages::new(index);
-        let mut builder = Builder::new(&pages, trained, seed, source.keys.len()).or_raise();
+        let mut builder = Builder::new(&pages, trained, seed, table.keys.len()).or_raise();
         let mut done: i64 = 0;
-        let heap_tuples = source.scan(0..pg_sys::InvalidBlockNumber, true, &mut |row, x, keys| {
+        let heap_tuples = table.scan(0..pg_sys::InvalidBlockNumber, true, &mut |row, x, keys| {
             done += 1;
             if done % 1024 == 0 {
                 let counter = pg_sys::PROGRESS_CREATEIDX_TUPLES_DONE as i32;

@@ -6,6 +6,7 @@
 //! its place was inserted after this scan's snapshot was taken, so it is not visible to it either.
 
 mod build;
+mod check;
 mod cost;
 mod error;
 mod handler;
@@ -17,6 +18,7 @@ mod pages;
 mod scan;
 mod space;
 mod stats;
+mod table;
 mod vacuum;
 
 pub use options::define as define_options;

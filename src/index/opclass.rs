@@ -74,7 +74,9 @@ sql_functions! {
     ann_vector_l2 => number::<f32, { Metric::L2 as u8 }>;
     ann_vector_ip => number::<f32, { Metric::InnerProduct as u8 }>;
     ann_vector_cosine => number::<f32, { Metric::Cosine as u8 }>;
+    ann_vector_l1 => number::<f32, { Metric::L1 as u8 }>;
     ann_halfvec_l2 => number::<f16, { Metric::L2 as u8 }>;
     ann_halfvec_ip => number::<f16, { Metric::InnerProduct as u8 }>;
     ann_halfvec_cosine => number::<f16, { Metric::Cosine as u8 }>;
+    ann_halfvec_l1 => number::<f16, { Metric::L1 as u8 }>;
 }

@@ -256,6 +256,12 @@ impl PageStore for Pages {
         unsafe { pg_sys::RecordFreeIndexPage(self.index, block) }
     }
 
+    fn count_free(&self) -> u64 {
+        // SAFETY: `new` vouches for the relation.
+        let is_free = |block: &Block| unsafe { pg_sys::GetRecordedFreeSpace(self.index, *block) > PAGE / 2 };
+        (0..self.len()).filter(is_free).count() as u64
+    }
+
     /// The next transaction's number: who begins to read now has a snapshot that keeps it from being over.
     fn now(&self) -> u64 {
         // SAFETY: a plain call.
@@ -303,7 +309,14 @@ impl BufferChange {
             }
             let (buffer, image) = &mut self.locked[place];
             if image.is_null() {
+                // Replay takes a page that was never written for a lost one, unless all of it is there.
+                let is_blank =
+                    (*pg_sys::BufferGetPage(*buffer).cast::<pg_sys::PageHeaderData>()).pd_upper == 0;
+                let flags = flags | if is_blank { pg_sys::GENERIC_XLOG_FULL_IMAGE } else { 0 };
                 *image = pg_sys::GenericXLogRegisterBuffer(self.xlog, *buffer, flags as i32);
+                if is_blank {
+                    init(*image);
+                }
             }
             *image
         }

@@ -1,11 +1,10 @@
-//! `ann_stats`: what an index consists of; `ann_check`: whether it is whole.
+//! `ann_stats`: what an index consists of.
 
-use pg_answer_ann::check::check;
 use pg_answer_ann::meta::{LEVELS, Meta};
 use pg_answer_ann::store::PageStore;
 use pg_answer_ann::vacuum::sizes;
 use pg_answer_ann::{Result, Space};
-use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::pg_sys::{self, Datum, Oid, Relation};
 use pgrx::{IntoDatum, JsonB, PgSqlErrorCode};
 
 use super::pages::Pages;
@@ -13,28 +12,64 @@ use super::space;
 use crate::error::{OrRaise, Report};
 use crate::vector::call::Args;
 
-/// Opens the index that the first argument names, with a lock, and shows it.
-fn with_index<R>(args: Args, lock: u32, see: impl FnOnce(&Pages, &Meta, &Space) -> Result<R>) -> R {
-    let oid = Oid::from(args.i32(0) as u32);
-    // SAFETY: the relation is opened and closed here.
-    unsafe {
-        let index = pg_sys::relation_open(oid, lock as i32);
-        let class = &*(*index).rd_rel;
-        let method = pg_sys::get_index_am_oid(c"ann".as_ptr(), true);
-        if class.relkind as u8 != pg_sys::RELKIND_INDEX || class.relam != method {
-            let message = "this is no index of method ann";
-            Report::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, message).raise();
+/// An index of method ann, open.
+pub struct Opened {
+    index: Relation,
+    lock: u32,
+}
+
+impl Opened {
+    /// Opens and locks it. Raises an ERROR if it is none.
+    pub fn new(oid: Oid, lock: u32) -> Self {
+        // SAFETY: what is opened is closed by `close`, or by the end of the transaction after an ERROR.
+        unsafe {
+            let index = pg_sys::relation_open(oid, lock as i32);
+            let class = &*(*index).rd_rel;
+            let method = pg_sys::get_index_am_oid(c"ann".as_ptr(), true);
+            if class.relkind as u8 != pg_sys::RELKIND_INDEX || class.relam != method {
+                no_index();
+            }
+            Self { index, lock }
         }
-        let pages = Pages::new(index);
-        let (meta, space) = space::of(index, &pages);
-        let seen = see(&pages, &meta, &space).or_raise();
-        pg_sys::relation_close(index, lock as i32);
-        seen
+    }
+
+    /// The index.
+    pub fn index(&self) -> Relation {
+        self.index
+    }
+
+    /// Shows its pages.
+    pub fn see<R>(&self, see: impl FnOnce(&Pages, &Meta, &Space) -> Result<R>) -> R {
+        // SAFETY: the index is open.
+        let (pages, (meta, space)) = unsafe {
+            let pages = Pages::new(self.index);
+            let of = space::of(self.index, &pages);
+            (pages, of)
+        };
+        see(&pages, &meta, &space).or_raise()
+    }
+
+    /// Closes it.
+    pub fn close(self) {
+        // SAFETY: opened by `new`.
+        unsafe { pg_sys::relation_close(self.index, self.lock as i32) }
     }
 }
 
+/// Raises the ERROR that a relation is no index of method ann.
+pub fn no_index() -> ! {
+    let message = "this is no index of method ann";
+    Report::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, message).raise()
+}
+
+/// The relation that the first argument names.
+pub fn relation_of(args: Args) -> Oid {
+    Oid::from(args.i32(0) as u32)
+}
+
 fn stats(args: Args) -> Datum {
-    let json = with_index(args, pg_sys::AccessShareLock, |pages, meta, space| {
+    let opened = Opened::new(relation_of(args), pg_sys::AccessShareLock);
+    let json = opened.see(|pages, meta, space| {
         let sizes = sizes(pages, meta, space)?;
         let probes: serde_json::Map<_, _> = LEVELS
             .iter()
@@ -53,15 +88,10 @@ fn stats(args: Args) -> Datum {
             "lists_for_recall": probes,
         }))
     });
+    opened.close();
     JsonB(json).into_datum().unwrap_or_else(|| args.null())
-}
-
-/// Writers wait meanwhile.
-fn check_index(args: Args) -> Datum {
-    Datum::from(with_index(args, pg_sys::ShareLock, check) as i64)
 }
 
 sql_functions! {
     ann_stats => stats;
-    ann_check => check_index;
 }

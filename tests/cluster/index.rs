@@ -20,6 +20,7 @@ fn table(client: &mut impl GenericClient, rows: i32) -> Result<()> {
     client.batch_execute(
         "CREATE INDEX t_l2 ON t USING ann (v vector_l2_ops);
          CREATE INDEX t_cosine ON t USING ann (v vector_cosine_ops);
+         CREATE INDEX t_l1 ON t USING ann (v vector_l1_ops);
          CREATE INDEX t_keys ON t USING ann (v vector_ip_ops, id);
          ANALYZE t",
     )?;
@@ -34,15 +35,18 @@ fn expect_whole(client: &mut Client) -> Result<()> {
     let sum = "SELECT count(*) || ' ' || count(DISTINCT id) || ' ' || coalesce(sum(id), 0) FROM";
     let table: String = one(client, &format!("{sum} t"))?;
     // Its lock cannot be had during recovery.
-    let indexes: &[&str] =
-        if one(client, "SELECT pg_is_in_recovery()")? { &[] } else { &["t_l2", "t_cosine", "t_keys"] };
+    let indexes: &[&str] = if one(client, "SELECT pg_is_in_recovery()")? {
+        &[]
+    } else {
+        &["t_l2", "t_cosine", "t_l1", "t_keys"]
+    };
     for index in indexes {
         // More than the table's rows: those of transactions that died wait for VACUUM.
-        let checked = format!("SELECT ann_check('{index}') >= (SELECT count(*) FROM t)");
+        let checked = format!("SELECT ann_check('{index}', heap => true) >= (SELECT count(*) FROM t)");
         ensure!(one::<bool>(client, &checked)?, "{index} lacks rows");
     }
     client.batch_execute(BY_INDEX)?;
-    for operator in ["<->", "<=>"] {
+    for operator in ["<->", "<=>", "<+>"] {
         let scan = format!("{sum} (SELECT id FROM t ORDER BY v {operator} vector_of(1000000) OFFSET 0) AS x");
         let index: String = one(client, &scan)?;
         ensure!(index == table, "the index has {index}, the table {table}");
@@ -82,8 +86,18 @@ fn work(mut client: Client, statements: &[String]) -> Result<()> {
 
 #[test]
 fn survives_kills_during_changes() -> Result<()> {
+    survives(10)
+}
+
+#[test]
+#[ignore = "minutes: for changes of how pages are written"]
+fn survives_many_kills_during_changes() -> Result<()> {
+    survives(30)
+}
+
+fn survives(kills: usize) -> Result<()> {
     let (mut cluster, database) = cluster_with_table(Options::default().crash_safe(), 2000)?;
-    for round in 0..12 {
+    for round in 0..kills {
         let mut next: i32 = one(&mut cluster.client(&database)?, "SELECT max(id) + 1 FROM t")?;
         let mut statements = Vec::new();
         for i in 0..400 {
@@ -159,6 +173,17 @@ fn standby_gives_the_same_rows() -> Result<()> {
 
 #[test]
 fn writers_readers_and_vacuum_at_once() -> Result<()> {
+    all_at_once(120)
+}
+
+#[test]
+#[ignore = "minutes: for changes of locks, insertion, splits and removal"]
+fn writers_readers_and_vacuum_at_once_for_long() -> Result<()> {
+    all_at_once(480)
+}
+
+/// Each writer inserts and deletes in `rounds` transactions of 20 rows.
+fn all_at_once(rounds: i32) -> Result<()> {
     let (cluster, database) = cluster_with_table(Options::default(), 1000)?;
     // Rows that nobody changes must be in every result.
     let stable =
@@ -169,7 +194,7 @@ fn writers_readers_and_vacuum_at_once() -> Result<()> {
         for writer in 0..4 {
             let client = cluster.client(&database)?;
             let first = 10_000 * (writer + 1);
-            let statements: Vec<String> = (0..120)
+            let statements: Vec<String> = (0..rounds)
                 .flat_map(|i| {
                     let from = first + 20 * i;
                     [

@@ -2,7 +2,7 @@
 //! they are full.
 
 use crate::calibrate::{Calibration, QUERIES};
-use crate::code;
+use crate::code::{self, Norm};
 use crate::directory;
 use crate::fill::Filling;
 use crate::kmeans::{self, BATCH, Points};
@@ -11,7 +11,7 @@ use crate::meta::{META, Meta};
 use crate::page::{self, Kind, NO_LIST};
 use crate::space::Row;
 use crate::store::{Change, PAYLOAD, PageStore};
-use crate::{Error, Key, Metric, Result, RowId, Space};
+use crate::{Error, Key, Metric, Result, RowId, Space, workers};
 
 /// Rows of a sample for each list.
 pub(crate) const SAMPLES_PER_LIST: usize = 32;
@@ -150,10 +150,22 @@ pub(crate) fn through_records(points: &Points) -> (Vec<Vec<u8>>, Points) {
 /// A point as it is stored: encoded, and what that decodes to.
 fn through_record(point: &[f32]) -> (Vec<u8>, Vec<f32>) {
     let zeros = vec![0.0; point.len()];
-    let record = code::encode(point, &zeros, 0.0);
+    let record = code::encode(point, &zeros, 0.0, Norm::Euclidean);
     let mut decoded = zeros;
     code::Record::new(&record).add_to(&mut decoded);
     (record, decoded)
+}
+
+/// Rows that a thread encodes at least.
+const LEAST_ROWS: usize = 32;
+
+/// What `make` makes of each item, on all threads.
+fn each<T: Sync, U: Send>(items: &[T], make: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    let mut made: Vec<Option<U>> = items.iter().map(|_| None).collect();
+    workers::share((items, 1), (&mut made, 1), LEAST_ROWS, |items, made| {
+        made.iter_mut().zip(items).for_each(|(made, item)| *made = Some(make(item)));
+    });
+    made.into_iter().flatten().collect()
 }
 
 /// Writes an index.
@@ -164,7 +176,7 @@ pub struct Builder<'a, S: PageStore> {
     seed: u64,
     squares: Vec<f32>,
     filling: Filling,
-    batch: Vec<(RowId, Row)>,
+    batch: Vec<(RowId, Vec<f32>)>,
     /// Keys of the rows of the batch, one after the other.
     keys: Vec<Key>,
     rows: u64,
@@ -197,8 +209,12 @@ impl<'a, S: PageStore> Builder<'a, S> {
     /// # Errors
     /// [`Error::Dimensions`], and those of the store.
     pub fn add(&mut self, id: RowId, x: &[f32], keys: &[Key]) -> Result<()> {
+        let expected = self.trained.space.dims;
+        if x.len() != expected {
+            return Err(Error::Dimensions { expected, found: x.len() });
+        }
         self.keys.extend_from_slice(keys);
-        self.batch.push((id, self.trained.space.row(x)?));
+        self.batch.push((id, x.to_vec()));
         if self.batch.len() < BATCH { Ok(()) } else { self.write_batch() }
     }
 
@@ -206,15 +222,19 @@ impl<'a, S: PageStore> Builder<'a, S> {
         self.store.check()?;
         let batch = std::mem::take(&mut self.batch);
         let keys = std::mem::take(&mut self.keys);
-        let rows: Vec<f32> = batch.iter().flat_map(|(_, row)| &row.y).copied().collect();
+        let Trained { space, centroids, .. } = &self.trained;
+        let vectors = each(&batch, |(_, x)| space.row(x)).into_iter().collect::<Result<Vec<Row>>>()?;
+        let rows: Vec<f32> = vectors.iter().flat_map(|row| &row.y).copied().collect();
         let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
-        kmeans::assign(&rows, &self.trained.centroids, &self.squares, &mut scratch, &mut nearest);
+        kmeans::assign(&rows, centroids, &self.squares, &mut scratch, &mut nearest);
         self.trained.calibration.see(&rows, nearest.iter().map(|(list, _)| *list));
+        let Trained { space, centroids, .. } = &self.trained;
+        let placed: Vec<(&Row, u32)> = vectors.iter().zip(nearest.iter().map(|(list, _)| *list)).collect();
+        let entries = each(&placed, |(row, list)| space.encode(row, centroids.get(*list as usize)));
         let columns = self.layout.key_columns;
-        for (i, ((id, row), (list, _))) in batch.iter().zip(&nearest).enumerate() {
-            let entry = self.trained.space.encode(row, self.trained.centroids.get(*list as usize));
+        for (i, (((id, _), entry), (_, list))) in batch.iter().zip(&entries).zip(&placed).enumerate() {
             let keys = &keys[i * columns..][..columns];
-            self.filling.put(self.store, *list as usize, *id, keys, &entry)?;
+            self.filling.put(self.store, *list as usize, *id, keys, entry)?;
         }
         self.rows += batch.len() as u64;
         Ok(())

@@ -1,8 +1,10 @@
 //! Which lists a search must visit for a recall, measured with rows as queries and all rows as what they look for.
 
-use crate::Space;
+use pg_answer_vector::distance;
+
 use crate::kmeans::{self, Points};
 use crate::meta::{Calibrated, LEVELS, cost};
+use crate::{Metric, Space};
 
 /// Rows that serve as queries.
 pub(crate) const QUERIES: usize = 400;
@@ -22,6 +24,8 @@ pub(crate) struct Calibration {
     squares: Vec<f32>,
     /// The mean, if distances are products: a query contains it.
     mean: Option<Vec<f32>>,
+    /// Whether rows are near by taxicab distance; lists are by the Euclidean one.
+    taxicab: bool,
     /// For each query its nearest rows so far, as distance and list.
     best: Vec<Vec<(f32, u32)>>,
     dots: Vec<f32>,
@@ -31,7 +35,8 @@ impl Calibration {
     /// Begins with queries, which no list should owe its centroid to.
     pub fn new(space: &Space, queries: Points) -> Self {
         let (squares, best) = (queries.squares(), vec![Vec::new(); queries.len()]);
-        Self { queries, squares, mean: space.mean_of_products(), best, dots: Vec::new() }
+        let (mean, taxicab) = (space.mean_of_products(), space.metric == Metric::L1);
+        Self { queries, squares, mean, taxicab, best, dots: Vec::new() }
     }
 
     /// Distance of a query to a point, less what is the same for all points; or its negative product.
@@ -55,7 +60,10 @@ impl Calibration {
             let base = self.distance(row, square, 0.0);
             let weight = if self.mean.is_some() { 1.0 } else { 2.0 };
             for (q, dot) in dots.iter().enumerate() {
-                let distance = base - weight * dot;
+                let distance = match self.taxicab {
+                    true => distance::l1(self.queries.get(q), row),
+                    false => base - weight * dot,
+                };
                 let best = &mut self.best[q];
                 if best.len() == NEIGHBOURS && best[NEIGHBOURS - 1].0 <= distance {
                     continue;

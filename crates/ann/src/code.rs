@@ -19,6 +19,15 @@ pub(crate) fn record_len(width: usize) -> usize {
     FACTORS + if is_nibbles(width) { width / 2 } else { width }
 }
 
+/// What the error of a record is measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Norm {
+    /// Root of the sum of squares.
+    Euclidean,
+    /// Sum of absolute values.
+    Taxicab,
+}
+
 /// A byte code on a page.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
@@ -51,17 +60,23 @@ impl<'a> Record<'a> {
             }
     }
 
+    /// Taxicab distance of a query to what is decoded.
+    pub fn taxicab(&self, query: &[f32]) -> f64 {
+        let mut decoded = vec![0.0; query.len()];
+        self.add_to(&mut decoded);
+        f64::from(pg_answer_vector::distance::l1(query, &decoded))
+    }
+
     /// Adds the decoded residual.
     pub fn add_to(&self, out: &mut [f32]) {
-        let half = out.len() / 2;
-        let nibbles = self.code.len() < out.len();
-        for (i, out) in out.iter_mut().enumerate() {
-            let number = match nibbles {
-                false => f32::from(self.code[i] as i8),
-                true if i < half => f32::from(self.code[i] & 15) - 8.0,
-                true => f32::from(self.code[i - half] >> 4) - 8.0,
-            };
-            *out += self.step * number;
+        if self.code.len() == out.len() {
+            out.iter_mut().zip(as_i8(self.code)).for_each(|(out, code)| *out += self.step * f32::from(*code));
+            return;
+        }
+        let (first, second) = out.split_at_mut(self.code.len());
+        for ((first, second), code) in first.iter_mut().zip(second).zip(self.code) {
+            *first += self.step * (f32::from(code & 15) - 8.0);
+            *second += self.step * (f32::from(code >> 4) - 8.0);
         }
     }
 }
@@ -71,8 +86,8 @@ fn as_i8(bytes: &[u8]) -> &[i8] {
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
 }
 
-/// A record of a residual to a centroid, which may be wrong by `margin` already.
-pub(crate) fn encode(residual: &[f32], centroid: &[f32], margin: f64) -> Vec<u8> {
+/// A record of a residual to a centroid, which may be wrong by `margin` already, in the norm of its error.
+pub(crate) fn encode(residual: &[f32], centroid: &[f32], margin: f64, norm: Norm) -> Vec<u8> {
     let width = residual.len();
     let nibbles = is_nibbles(width);
     let most: f32 = if nibbles { 7.0 } else { 127.0 };
@@ -86,7 +101,10 @@ pub(crate) fn encode(residual: &[f32], centroid: &[f32], margin: f64) -> Vec<u8>
         let number = (r * inverse).round_ties_even().clamp(-most, most);
         let decoded = f64::from(number * step);
         constant += decoded * decoded + 2.0 * decoded * f64::from(*c);
-        error += (f64::from(*r) - decoded).powi(2);
+        error += match norm {
+            Norm::Euclidean => (f64::from(*r) - decoded).powi(2),
+            Norm::Taxicab => (f64::from(*r) - decoded).abs(),
+        };
         match nibbles {
             false => bytes[FACTORS + i] = number as i8 as u8,
             true if i < width / 2 => bytes[FACTORS + i] |= (number + 8.0) as u8,
@@ -94,7 +112,8 @@ pub(crate) fn encode(residual: &[f32], centroid: &[f32], margin: f64) -> Vec<u8>
         }
     }
     // The sum of roundings to f32, upwards.
-    let error = (error.sqrt() + margin) * (1.0 + 1e-6);
+    let error = if norm == Norm::Euclidean { error.sqrt() } else { error };
+    let error = (error + margin) * (1.0 + 1e-6);
     for (i, factor) in [step, constant as f32, error as f32].into_iter().enumerate() {
         bytes[4 * i..][..4].copy_from_slice(&factor.to_le_bytes());
     }
@@ -142,7 +161,7 @@ mod tests {
             let mut number = || (crate::rotation::splitmix(&mut state) >> 40) as f32 / (1 << 23) as f32 - 1.0;
             let residual: Vec<f32> = (0..width).map(|_| number()).collect();
             let centroid: Vec<f32> = (0..width).map(|_| number()).collect();
-            let bytes = encode(&residual, &centroid, 0.0);
+            let bytes = encode(&residual, &centroid, 0.0, Norm::Euclidean);
             assert_eq!(bytes.len(), record_len(width));
             let record = Record::new(&bytes);
             let mut decoded = vec![0.0; width];

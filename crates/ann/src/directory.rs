@@ -96,6 +96,19 @@ pub(crate) fn lists(store: &impl PageStore, space: &Space, first: Block) -> Resu
     walk_at_once(store, space, first, |list, _| list)
 }
 
+/// Number of its pages.
+///
+/// # Errors
+/// [`crate::Error::Corrupt`].
+pub(crate) fn pages(store: &impl PageStore, space: &Space, first: Block) -> Result<u64> {
+    let (mut count, mut last) = (0, NO_BLOCK);
+    walk(store, space, first, |_, _, (block, _)| {
+        count += u64::from(block != last);
+        last = block;
+    })?;
+    Ok(count)
+}
+
 /// All lists with their centroids.
 ///
 /// # Errors

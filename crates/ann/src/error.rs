@@ -11,6 +11,14 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// The index does not hold a row of the table as it is.
+    #[error("index and table disagree about row ({},{}): {what}", row >> 16, row & 0xffff)]
+    Row {
+        /// The row.
+        row: crate::RowId,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A standby has reused a page under a running scan.
     #[error("index page {block} was reused while the scan ran")]
     Reused {

@@ -2,8 +2,8 @@
 
 use gemm::Parallelism;
 
-use crate::Result;
 use crate::rotation::splitmix;
+use crate::{Result, workers};
 
 /// Rows of a matrix product between two looks for a cancel.
 pub(crate) const BATCH: usize = 512;
@@ -48,11 +48,20 @@ impl Points {
     }
 }
 
+/// Rows that a thread multiplies at least: fewer are done before it has woken up.
+const LEAST_ROWS: usize = 32;
+
 /// Products of rows (`rows.len() / width` of them) with all centroids, row by row into `out`.
 pub(crate) fn products(rows: &[f32], centroids: &Points, out: &mut Vec<f32>) {
-    let (width, n, k) = (centroids.width, rows.len() / centroids.width, centroids.len());
+    let (width, k) = (centroids.width, centroids.len());
     out.clear();
-    out.resize(n * k, 0.0);
+    out.resize(rows.len() / width * k, 0.0);
+    workers::share((rows, width), (out, k), LEAST_ROWS, |rows, out| multiply(rows, centroids, out));
+}
+
+fn multiply(rows: &[f32], centroids: &Points, out: &mut [f32]) {
+    let (width, n, k) = (centroids.width, rows.len() / centroids.width, centroids.len());
+    debug_assert_eq!(out.len(), n * k);
     // SAFETY: `out` has n rows of k, `rows` n rows of width, and the centroids are k rows of width, read transposed.
     unsafe {
         gemm::gemm(

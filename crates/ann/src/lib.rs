@@ -9,6 +9,7 @@
 //!
 //! Nothing here knows PostgreSQL. Pages come from a [`store::PageStore`] and are not trusted.
 
+pub mod agreement;
 pub mod build;
 mod calibrate;
 pub mod check;
@@ -32,6 +33,7 @@ pub mod split;
 pub mod store;
 pub mod sweep;
 pub mod vacuum;
+pub mod workers;
 
 pub use error::{Error, Result};
 pub use filter::{Filter, Key};

@@ -67,6 +67,10 @@ impl PageStore for MemoryStore {
         self.freed.borrow_mut().insert(block);
     }
 
+    fn count_free(&self) -> u64 {
+        self.freed.borrow().len() as u64
+    }
+
     fn now(&self) -> u64 {
         self.time.set(self.time.get() + 1);
         self.time.get()

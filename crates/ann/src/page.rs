@@ -63,6 +63,11 @@ pub fn kind(page: &[u8]) -> Option<Kind> {
     kinds.into_iter().find(|kind| u32_at(page, 0) == MAGIC && page[4] == *kind as u8)
 }
 
+/// Whether a page was added to the store, and nothing written to it: a crash or a full disk came between.
+pub fn is_blank(page: &[u8]) -> bool {
+    page.iter().all(|byte| *byte == 0)
+}
+
 /// Makes a page one that is free; what else is on it does not matter.
 pub fn set_free(page: &mut [u8]) {
     page[4] = Kind::Free as u8;

@@ -9,7 +9,7 @@ use crate::meta::{META, Meta, Reach};
 use crate::page::{self, Chain};
 use crate::space::{ListBase, Query};
 use crate::store::{Block, NO_BLOCK, PageStore};
-use crate::{Result, RowId, Space};
+use crate::{Metric, Result, RowId, Space};
 
 /// How hard a search tries.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Effort {
 
 /// Rows returned before the search is widened for the first time.
 const FIRST: usize = 16;
+/// Under taxicab distance so many times as many entries are refined: one-bit codes rank them by another distance.
+const TAXICAB: f64 = 2.0;
 /// Factor by which the rows grow each time, and the entries refined for them.
 const GROWTH: usize = 2;
 /// The entries to refine for n rows grow with this power of n.
@@ -134,6 +136,7 @@ impl Search {
             _ => 4.0,
         };
         // The error of a one-bit estimate falls with the root of the bits.
+        let refine = if meta.metric == Metric::L1 { TAXICAB * refine } else { refine };
         let refine = refine * (384.0 / space.bits as f64).sqrt().max(1.0);
         let work = Work { lists: lists.len(), ..Work::default() };
         Ok(Self {

@@ -1,6 +1,6 @@
 //! From vectors to coordinates: shape of an index, rotated rows and queries, distances and their bounds.
 
-use crate::code::{self, Record};
+use crate::code::{self, Norm, Record};
 use crate::kernels::{self, Tables};
 use crate::rotation::Rotation;
 use crate::{Error, MAX_DIMENSIONS, Result};
@@ -15,12 +15,14 @@ pub enum Metric {
     InnerProduct = 2,
     /// 1 − cosine of the angle.
     Cosine = 3,
+    /// Taxicab distance.
+    L1 = 4,
 }
 
 impl Metric {
     /// The metric of a number.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::L2, Self::InnerProduct, Self::Cosine].into_iter().find(|m| *m as u8 == number)
+        [Self::L2, Self::InnerProduct, Self::Cosine, Self::L1].into_iter().find(|m| *m as u8 == number)
     }
 }
 
@@ -30,7 +32,9 @@ const ROUNDING: f64 = 1e-5;
 /// Squared norms outside of this are not trusted to single precision: such rows and queries have no bounds.
 const TRUSTED: std::ops::Range<f64> = 1e-30..1e36;
 
-/// How an index turns vectors into coordinates.
+/// How an index turns vectors into coordinates: a random rotation, less the mean of the rows. Under taxicab distance, which
+/// a rotation does not keep, the coordinates are the vector's own; lists and one-bit codes, the latter made of what is
+/// rotated then, rank rows by Euclidean distance, and byte codes tell the distance.
 #[derive(Debug)]
 pub struct Space {
     /// Distance.
@@ -49,9 +53,9 @@ pub struct Space {
 /// A row in the coordinates of an index.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Rotated coordinates, less the mean.
+    /// Coordinates.
     pub y: Vec<f32>,
-    /// Euclidean norm of what was rotated.
+    /// Norm that the rounding of its coordinates is in proportion to.
     norm: f64,
     kind: RowKind,
 }
@@ -84,7 +88,7 @@ pub struct Query {
     y: Vec<f32>,
     /// Squared norm of `y`.
     squared: f64,
-    /// Norm of what was rotated.
+    /// As that of a row.
     norm: f64,
     /// Product with the mean, which rows do not contain.
     offset: f64,
@@ -149,7 +153,9 @@ impl Space {
         } else if trusted {
             y[..x.len()].copy_from_slice(x);
         }
-        self.rotation.apply(&mut y);
+        if self.metric != Metric::L1 {
+            self.rotation.apply(&mut y);
+        }
         Ok((y, norm, trusted))
     }
 
@@ -160,6 +166,7 @@ impl Space {
     pub fn row(&self, x: &[f32]) -> Result<Row> {
         let (mut y, norm, trusted) = self.rotate(x)?;
         y.iter_mut().zip(&self.mean).for_each(|(y, mean)| *y -= mean);
+        let norm = if self.metric == Metric::L1 { norm_l1(x) + norm_l1(&y) } else { norm };
         let kind = match self.metric {
             Metric::Cosine if norm == 0.0 => RowKind::Last,
             _ if !trusted => RowKind::Unbounded,
@@ -177,10 +184,39 @@ impl Space {
         self.encode_point(&row.y, centroid, margin, row.kind == RowKind::Last)
     }
 
+    /// Whether a record of the list with this centroid, with its mark of what comes last, can be that of a row.
+    pub(crate) fn fits(&self, row: &Row, centroid: &[f32], record: Record<'_>, last: bool) -> bool {
+        if last || row.kind == RowKind::Last {
+            return last == (row.kind == RowKind::Last);
+        }
+        let mut decoded = Vec::with_capacity(self.width);
+        self.decode(record, centroid, &mut decoded);
+        let differences = row.y.iter().zip(&decoded).map(|(y, decoded)| f64::from(*y) - f64::from(*decoded));
+        let distance = match self.metric {
+            Metric::L1 => differences.map(f64::abs).sum(),
+            _ => differences.map(|d| d * d).sum::<f64>().sqrt(),
+        };
+        // What has no bound tells nothing.
+        !record.error.is_finite() || distance <= f64::from(record.error) * (1.0 + 1e-6) + ROUNDING * row.norm
+    }
+
+    /// Appends the coordinates that a record of the list with this centroid decodes to.
+    pub(crate) fn decode(&self, record: Record<'_>, centroid: &[f32], out: &mut Vec<f32>) {
+        let at = out.len();
+        match self.metric {
+            Metric::L1 => out.resize(at + self.width, 0.0),
+            _ => out.extend_from_slice(centroid),
+        }
+        record.add_to(&mut out[at..]);
+    }
+
     /// Coordinates that a record of another list decodes to, encoded for the list with this centroid. `error` and
     /// `last` are those of the record.
     pub(crate) fn encode_again(&self, y: &[f32], centroid: &[f32], error: f32, last: bool) -> Entry {
-        let norm = y.iter().map(|y| f64::from(*y) * f64::from(*y)).sum::<f64>().sqrt();
+        let norm = match self.metric {
+            Metric::L1 => norm_l1(y),
+            _ => y.iter().map(|y| f64::from(*y) * f64::from(*y)).sum::<f64>().sqrt(),
+        };
         self.encode_point(y, centroid, f64::from(error) + ROUNDING * norm, last)
     }
 
@@ -191,8 +227,15 @@ impl Space {
         if last || residual.iter().any(|r| !r.is_finite()) {
             residual.fill(0.0);
         }
-        let record = code::encode(&residual, centroid, margin);
-        let (bits, sum) = code::signs(&residual[..self.bits]);
+        let (record, (bits, sum)) = if self.metric == Metric::L1 {
+            let mut rotated = residual.clone();
+            self.rotation.apply(&mut rotated);
+            let record = code::encode(y, &vec![0.0; y.len()], margin, Norm::Taxicab);
+            (record, code::signs(&rotated[..self.bits]))
+        } else {
+            let record = code::encode(&residual, centroid, margin, Norm::Euclidean);
+            (record, code::signs(&residual[..self.bits]))
+        };
         let (mut squared, mut cross) = (0.0, 0.0);
         for (r, c) in residual.iter().zip(centroid) {
             squared += f64::from(*r) * f64::from(*r);
@@ -202,7 +245,7 @@ impl Space {
         let (add, scale) = match self.metric {
             _ if last => (f64::from(f32::MAX), 0.0),
             Metric::InnerProduct => (0.0, scale),
-            Metric::L2 | Metric::Cosine => (squared + 2.0 * cross, 2.0 * scale),
+            Metric::L2 | Metric::Cosine | Metric::L1 => (squared + 2.0 * cross, 2.0 * scale),
         };
         Entry { add: add as f32, scale: scale as f32, bits, record }
     }
@@ -212,7 +255,7 @@ impl Space {
     /// # Errors
     /// [`Error::Dimensions`].
     pub fn query(&self, x: &[f32]) -> Result<Query> {
-        let (mut y, norm, bounded) = self.rotate(x)?;
+        let (mut y, mut norm, bounded) = self.rotate(x)?;
         let mut offset = 0.0;
         if self.metric == Metric::InnerProduct {
             offset = y.iter().zip(&self.mean).map(|(y, m)| f64::from(*y) * f64::from(*m)).sum();
@@ -220,7 +263,14 @@ impl Space {
             y.iter_mut().zip(&self.mean).for_each(|(y, m)| *y -= m);
         }
         let squared = y.iter().map(|y| f64::from(*y) * f64::from(*y)).sum();
-        let (low, high, step, bias) = code::tables(&y[..self.bits]);
+        let (low, high, step, bias) = if self.metric == Metric::L1 {
+            norm = norm_l1(x) + norm_l1(&y);
+            let mut rotated = y.clone();
+            self.rotation.apply(&mut rotated);
+            code::tables(&rotated[..self.bits])
+        } else {
+            code::tables(&y[..self.bits])
+        };
         let undefined = self.metric == Metric::Cosine && norm == 0.0;
         Ok(Query { y, squared, norm, offset, bounded, undefined, low, high, step, bias })
     }
@@ -231,7 +281,7 @@ impl Space {
         let squared = f64::from(centroid.constant);
         let base = match self.metric {
             Metric::InnerProduct => -query.offset - product,
-            Metric::L2 | Metric::Cosine => (query.squared + squared - 2.0 * product).max(0.0),
+            Metric::L2 | Metric::Cosine | Metric::L1 => (query.squared + squared - 2.0 * product).max(0.0),
         };
         ListBase { base, squared }
     }
@@ -247,14 +297,19 @@ impl Space {
         if !query.bounded || !row.error.is_finite() {
             return f64::NEG_INFINITY;
         }
-        let (product, error) = (f64::from(row.dot(&query.y)), f64::from(row.error));
+        let error = f64::from(row.error);
+        if self.metric == Metric::L1 {
+            let distance = row.taxicab(&query.y) * (1.0 - ROUNDING) - error - ROUNDING * query.norm;
+            return distance * (1.0 - ROUNDING) - 1e-17;
+        }
+        let product = f64::from(row.dot(&query.y));
         let bound = match self.metric {
             Metric::InnerProduct => {
                 let terms = query.norm * list.squared.sqrt() + list.base.abs() + product.abs();
                 let rounding = ROUNDING * terms + 1e-30;
                 list.base - product - query.norm * error - rounding
             }
-            Metric::L2 | Metric::Cosine => {
+            Metric::L2 | Metric::Cosine | Metric::L1 => {
                 let constant = f64::from(row.constant);
                 let terms = query.squared + list.squared + constant.abs() + 2.0 * product.abs();
                 let squared = list.base + constant - 2.0 * product - ROUNDING * terms;
@@ -268,6 +323,11 @@ impl Space {
         };
         if bound.is_nan() { f64::NEG_INFINITY } else { bound }
     }
+}
+
+/// Sum of the absolute values.
+fn norm_l1(x: &[f32]) -> f64 {
+    x.iter().map(|x| f64::from(x.abs())).sum()
 }
 
 impl Query {

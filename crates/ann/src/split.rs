@@ -287,9 +287,7 @@ impl<S: PageStore> Source<'_, S> {
                 for spot in here {
                     let record = self.layout.record(page, spot.place);
                     spot.error = record.error;
-                    let at = points.values.len();
-                    points.values.extend_from_slice(self.centroid);
-                    record.add_to(&mut points.values[at..]);
+                    self.space.decode(record, self.centroid, &mut points.values);
                 }
                 Ok(())
             })?;

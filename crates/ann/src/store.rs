@@ -47,6 +47,9 @@ pub trait PageStore {
     /// Remembers that a page is free, to be used again.
     fn free(&self, block: Block);
 
+    /// Number of pages that are remembered as free.
+    fn count_free(&self) -> u64;
+
     /// A time that what is read from now on is not before; never 0.
     fn now(&self) -> u64;
 

@@ -35,7 +35,7 @@ fn expect_rows(index: &Index, rows: &[Vec<f32>], want: impl Iterator<Item = u64>
 fn an_index_of_nothing_gets_lists() {
     let all = clustered(8200, 48, 40, 9);
     let (rows, queries) = all.split_at(8000);
-    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine, Metric::L1] {
         let mut index = Index::build(metric, &[], 48, 1);
         for (id, row) in rows.iter().enumerate() {
             index.insert(id as u64, row).unwrap();
@@ -73,7 +73,7 @@ fn what_is_of_one_piece_is_not_split() {
 fn extreme_vectors_and_keys_move_along() {
     let mut rows = clustered(3000, 16, 8, 5);
     rows.extend([vec![0.0; 16], vec![3e38; 16], vec![1e-30; 16], vec![-3e38; 16], vec![1e-44; 16]]);
-    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine, Metric::L1] {
         let index = Index::build_with_keys(metric, &rows, 16, 1, 2, |id| vec![id as i64, -(id as i64)]);
         assert!(upkeep(&index.store, &index.space, Some(20), MEMORY).unwrap().split > 0);
         expect_rows(&index, &rows, 0..3005);
@@ -161,6 +161,10 @@ impl PageStore for Busy<'_> {
         self.index.store.free(block);
     }
 
+    fn count_free(&self) -> u64 {
+        self.index.store.count_free()
+    }
+
     fn now(&self) -> u64 {
         self.index.store.now()
     }
@@ -181,7 +185,7 @@ impl PageStore for Busy<'_> {
 #[test]
 fn rows_inserted_meanwhile_are_carried_over() {
     let rows = clustered(4000, 24, 10, 2);
-    for metric in [Metric::L2, Metric::Cosine] {
+    for metric in [Metric::L2, Metric::Cosine, Metric::L1] {
         let index = Index::build(metric, &rows[..1000], 24, 2);
         let busy = Busy { index: &index, rows: &rows, next: Cell::new(1000) };
         // A list that is locked must not be asked to wait: the store in memory fails if it is locked twice.
@@ -268,4 +272,36 @@ proptest! {
         }
         expect_rows(&index, &rows, present.into_iter());
     }
+}
+
+/// A failure between adding a page and writing it leaves a blank page, which is used again.
+#[test]
+fn blank_pages_are_swept_up() {
+    let rows = clustered(3000, 64, 8, 5);
+    let index = Index::build(Metric::L2, &rows[..500], 64, 4);
+    let mut left = 0;
+    for (id, row) in rows.iter().enumerate().skip(500) {
+        let before = index.store.len();
+        index.store.fail_after(Some(0));
+        let failed = index.insert(id as u64, row).is_err();
+        index.store.fail_after(None);
+        assert!(failed);
+        left += index.store.len() - before;
+        if left > 5 {
+            break;
+        }
+        index.insert(id as u64, row).unwrap();
+    }
+    assert!(left > 5);
+    let free = u64::from(left);
+    assert_eq!(sweep(&index.store, &index.space).unwrap(), free);
+    assert_eq!(sweep(&index.store, &index.space).unwrap(), 0);
+    check(&index.store, &index.meta, &index.space).unwrap();
+    let before = index.store.len();
+    // A row takes two pages at most.
+    (0..).map_while(|id| (index.store.count_free() > 1).then_some(id)).for_each(|id| {
+        index.insert(10_000 + id, &rows[id as usize]).unwrap();
+    });
+    assert_eq!(index.store.len(), before);
+    check(&index.store, &index.meta, &index.space).unwrap();
 }

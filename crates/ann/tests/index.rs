@@ -14,7 +14,7 @@ use pg_answer_ann::vacuum::{remove, sizes};
 use pg_answer_ann::{Error, Metric};
 use proptest::prelude::*;
 
-const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
+const METRICS: [Metric; 4] = [Metric::L2, Metric::InnerProduct, Metric::Cosine, Metric::L1];
 
 /// Ids of all rows that a search returns, in order of their numbers.
 fn all_rows(index: &Index, query: &[f32]) -> Vec<u64> {

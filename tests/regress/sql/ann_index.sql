@@ -7,6 +7,7 @@ INSERT INTO t VALUES (-1, NULL, 0), (-2, array_fill(0, ARRAY[16])::vector, 0);
 CREATE INDEX t_cosine ON t USING ann (v vector_cosine_ops);
 CREATE INDEX t_l2 ON t USING ann (v vector_l2_ops);
 CREATE INDEX t_ip ON t USING ann (v vector_ip_ops) WITH (lists = 5);
+CREATE INDEX t_l1 ON t USING ann (v vector_l1_ops);
 ANALYZE t;
 SELECT ann_stats('t_ip')->'lists' AS lists, ann_stats('t_ip')->'rows' AS rows;
 
@@ -38,7 +39,7 @@ BEGIN
 	END LOOP;
 	RETURN CASE WHEN hits / 500.0 >= floor THEN 'ok' ELSE 'recall ' || hits / 500.0 END;
 END $$;
-SELECT check_recall('<=>', 0.9), check_recall('<->', 0.9), check_recall('<#>', 0.9);
+SELECT check_recall('<=>', 0.9), check_recall('<->', 0.9), check_recall('<#>', 0.9), check_recall('<+>', 0.95);
 
 -- without a limit every row comes once; NULL is not indexed, what has no direction comes last
 SET enable_seqscan = off;
@@ -76,7 +77,7 @@ SELECT count(*), count(DISTINCT id) FROM (SELECT id FROM t ORDER BY v <-> '[1,2,
 INSERT INTO t SELECT i, (SELECT array_agg(sin(i * 0.37 + j * j * 1.7) + cos(i * j * 0.11)) FROM generate_series(1, 16) j)::real[]::vector, i % 50
 	FROM generate_series(3, 3000, 3) i;
 SELECT count(*), count(DISTINCT id) FROM (SELECT id FROM t ORDER BY v <-> '[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]' OFFSET 0) AS x;
-SELECT check_recall('<=>', 0.9), check_recall('<->', 0.9), check_recall('<#>', 0.9);
+SELECT check_recall('<=>', 0.9), check_recall('<->', 0.9), check_recall('<#>', 0.9), check_recall('<+>', 0.95);
 REINDEX TABLE t;
 SELECT ann_stats('t_l2')->'rows' AS rows, ann_stats('t_l2')->'holes' AS holes;
 SELECT ann_check('t_l2') AS rows, ann_check('t_ip') AS rows;
@@ -89,6 +90,8 @@ CREATE TABLE h (id int, v halfvec(4));
 CREATE INDEX h_v ON h USING ann (v halfvec_cosine_ops);
 INSERT INTO h VALUES (1, '[1,0,0,0]'), (2, '[0,1,0,0]'), (3, '[1,1,0,0]');
 SELECT id FROM h ORDER BY v <=> '[1,0.1,0,0]';
+CREATE INDEX h_l1 ON h USING ann (v halfvec_l1_ops);
+SELECT id, d FROM (SELECT id, v <+> '[0.75,1,0,0]' AS d FROM h ORDER BY 2 OFFSET 0) AS x;
 SET client_min_messages = debug1;
 SELECT id FROM h ORDER BY v <=> '[1,0.1,0,0]' LIMIT 1;
 SET client_min_messages = warning;

@@ -54,6 +54,7 @@ pub fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
         Metric::L2 => {
             a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
         }
+        Metric::L1 => a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).sum(),
         Metric::InnerProduct => -dot,
         Metric::Cosine => 1.0 - dot / (square(a) * square(b)).sqrt(),
     }
