@@ -133,7 +133,12 @@ pub struct Written {
 
 /// The reply of the model `name` to a conversation, with what it took.
 pub fn converse(messages: &[Message], name: &str, choices: Choices) -> Written {
-    write(name, |model| model.render_chat(messages), None, &choices.options())
+    reply(name, |model| model.render_chat(messages), choices)
+}
+
+/// The reply of the model `name` to the prompt that `prompt` makes, with what it took.
+pub fn reply(name: &str, prompt: impl FnOnce(&LanguageModel) -> Result<Prompt>, choices: Choices) -> Written {
+    write(name, prompt, None, &choices.options())
 }
 
 /// The same in JSON that is valid against `schema`, unless `max_tokens` cut it.

@@ -10,6 +10,7 @@ use pg_answer_inference::{Error, Kernels, LanguageModel, Pool, Reranker, Result}
 use pg_answer_models::{InstalledModel, Kind, Store};
 
 use crate::model::check;
+use crate::model::counters::TEMPORARY;
 use crate::settings;
 
 /// Loaded models of one kind, the last used first. The oldest goes when there are more than `LIMIT`.
@@ -130,7 +131,9 @@ pub fn with_rewriter<R>(name: &str, work: impl FnOnce(&Rewriter, &Pool) -> Resul
 pub fn with_decoder<R>(name: &str, work: impl FnOnce(&mut LanguageModel, &Pool) -> Result<R>) -> Result<R> {
     let pool = pool()?;
     let load = |model: &InstalledModel, kernels| {
-        Ok(RefCell::new(LanguageModel::load(model, kernels, &pool, &mut check)?))
+        let mut loaded = LanguageModel::load(model, kernels, &pool, &mut check)?;
+        loaded.share_beginnings(Path::new(TEMPORARY), model);
+        Ok(RefCell::new(loaded))
     };
     let decoder = LOADED_DECODERS.with(|cache| cache.get(name, Kind::Decoder, load))?;
     // No SQL runs while a model does, so nothing in this session can ask for it a second time.

@@ -6,15 +6,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use memmap2::MmapRaw;
 
-/// Relative to the folder of the cluster, where a backend works. Base backups leave this folder's files out. The number
-/// is the version of the layout.
-const PATH: &str = "pg_stat_tmp/pg_answer.1.stat";
+/// Relative to the folder of the cluster, where a backend works. Base backups leave this folder's files out.
+pub const TEMPORARY: &str = "pg_stat_tmp";
+/// The number is the version of the layout.
+const NAME_OF_FILE: &str = "pg_answer.1.stat";
 /// More models than a server has; those beyond are not counted.
 const MODELS: usize = 128;
 /// The longest name that a folder can have.
@@ -133,7 +135,12 @@ fn slots() -> std::io::Result<&'static [Slot; MODELS]> {
 
 /// The file, at least as long as all slots. Its blocks are reserved: on a full disk a write to the map would be a SIGBUS.
 fn open() -> std::io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(PATH)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(Path::new(TEMPORARY).join(NAME_OF_FILE))?;
     let length = libc::off_t::try_from(size_of::<[Slot; MODELS]>()).unwrap_or(libc::off_t::MAX);
     // SAFETY: a plain call on an open file; what is there already stays as it is.
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use pg_answer_inference::decoder::Message;
+use pg_answer_inference::decoder::{Message, Prompt};
+use pg_answer_inference::{LanguageModel, Result};
 use pg_answer_rag::{Checked, Passage, Prompts, Unsupported, pack};
 use pgrx::prelude::*;
 use pgrx::{Array, JsonB};
 use serde_json::{Value, json};
 
 use crate::error::{OrRaise, Report, required};
-use crate::generate::{Choices, Written, converse};
+use crate::generate::{Choices, Written, reply};
 use crate::model::with_decoder;
 use crate::settings;
 use crate::source::integer;
@@ -53,14 +54,21 @@ impl<'a> Task<'a> {
         Self { query, model, passages: packed, places }
     }
 
-    pub(super) fn messages(&self, system: &str, message: &str) -> Vec<Message> {
+    pub(super) fn asked(&self, system: &str, message: &str) -> Asked {
         let wrong = |reason: String| -> Report {
             Report::invalid(format!("a prompt template is wrong: {reason}"))
                 .hint("See the table pg_answer_prompts.")
         };
         let prompts = Prompts::new(system, message).map_err(wrong).or_raise();
-        let messages = prompts.messages(self.query, &self.passages).map_err(wrong).or_raise();
-        messages.into_iter().map(|m| Message { role: m.role.to_owned(), content: m.content }).collect()
+        let messages = |query, passages: &[Passage]| {
+            let messages = prompts.messages(query, passages)?.into_iter();
+            Ok(messages.map(|m| Message { role: m.role.to_owned(), content: m.content }).collect())
+        };
+        Asked {
+            messages: messages(self.query, &self.passages).map_err(wrong).or_raise(),
+            // A template that cannot do without passages has nothing that is sure to be in every prompt.
+            frame: messages("", &[]).unwrap_or_default(),
+        }
     }
 
     /// What supports an answer, for SQL: passages by the places that they were given in, from 1.
@@ -79,6 +87,25 @@ impl<'a> Task<'a> {
             })
         };
         JsonB(Value::Array(checked.citations.iter().map(citation).collect()))
+    }
+}
+
+/// What a model is asked.
+pub(super) struct Asked {
+    messages: Vec<Message>,
+    /// The same without question and passages; empty where the templates do not allow that.
+    frame: Vec<Message>,
+}
+
+impl Asked {
+    /// As the model reads it.
+    pub(super) fn prompt(&self, model: &LanguageModel) -> Result<Prompt> {
+        let prompt = model.render_chat(&self.messages)?;
+        if self.frame.is_empty() {
+            return Ok(prompt);
+        }
+        // What stands there without the users' texts, too, is no text of theirs.
+        Ok(prompt.within(&model.render_chat(&self.frame)?))
     }
 }
 
@@ -113,8 +140,8 @@ fn pg_answer_prompt(
 ) -> String {
     required!(query, contents, titles, system, message, context_tokens);
     let task = Task::new(query, &collect(&contents, &titles), model, context_tokens);
-    let messages = task.messages(system, message);
-    with_decoder(&task.model, |decoder, _| Ok(decoder.render_chat(&messages)?.text)).or_raise()
+    let asked = task.asked(system, message);
+    with_decoder(&task.model, |decoder, _| Ok(asked.prompt(decoder)?.text)).or_raise()
 }
 
 /// An answer to `query` from passages (best first), checked sentence by sentence; NULL where nothing supports one.
@@ -163,10 +190,10 @@ fn pg_answer_write(
         let none = JsonB(Value::Array(Vec::new()));
         return TableIterator::once((None, 0.0, none, task.model, 0, 0, 0.0, 0.0));
     }
-    let messages = task.messages(system, message);
+    let asked = task.asked(system, message);
     let choices = Choices { max_tokens, temperature, top_p: 1.0, seed, stop: Vec::new() };
     let before = began.elapsed();
-    let Written { generation, first } = converse(&messages, &task.model, choices);
+    let Written { generation, first } = reply(&task.model, |model| asked.prompt(model), choices);
     let checked = pg_answer_rag::check(generation.text.trim(), query, &task.passages, unsupported);
     let answers =
         !checked.text.is_empty() && (unsupported == Unsupported::Keep || !checked.citations.is_empty());

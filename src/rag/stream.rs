@@ -42,8 +42,8 @@ impl Answer {
     fn begin(&self, passages: usize) -> Attempt {
         let task =
             Task::new(&self.query, &self.given[..passages], self.model.as_deref(), self.context_tokens);
-        let messages = task.messages(&self.system, &self.message);
-        let prompt = with_decoder(&task.model, |decoder, _| decoder.render_chat(&messages)).or_raise();
+        let asked = task.asked(&self.system, &self.message);
+        let prompt = with_decoder(&task.model, |decoder, _| asked.prompt(decoder)).or_raise();
         let written = Continuation::new(prompt, self.choices.clone().options());
         let sentences = Sentences::new(&self.query, task.passages, self.unsupported);
         Attempt { model: task.model, written, sentences }

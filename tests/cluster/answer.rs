@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::{FACTS, QUESTION, docs, error_of, expect_code, one, session};
+use crate::{FACTS, QUESTION, docs, error_of, expect_code, one, session, shared};
 
 #[test]
 fn details_tell_what_an_answer_rests_on() -> Result<()> {
@@ -31,6 +31,20 @@ fn details_tell_what_an_answer_rests_on() -> Result<()> {
     ensure!(row.get::<_, i32>(6) > 50 && row.get::<_, i32>(7) > 3);
     let times: Vec<f64> = (8..11).map(|i| row.get(i)).collect();
     ensure!(times[0] > 0.0 && times.is_sorted(), "{times:?}");
+    Ok(())
+}
+
+/// What all prompts begin with is kept for other sessions, whose answers are the same.
+#[test]
+fn instructions_are_read_once_for_all_sessions() -> Result<()> {
+    let (database, mut client) = session("instructions")?;
+    docs(&mut client)?;
+    let ask = format!("SELECT rag_answer('{QUESTION}', 'docs', max_tokens => 32)");
+    let first = one::<String>(&mut client, &ask)?;
+    let kept =
+        "SELECT count(*) FROM pg_ls_dir('pg_stat_tmp') AS f WHERE f ~ '^pg_answer\\.[0-9a-f]{64}\\.keys$'";
+    ensure!(one::<i64>(&mut client, kept)? > 0);
+    ensure!(one::<String>(&mut shared().client(&database)?, &ask)? == first);
     Ok(())
 }
 

@@ -106,7 +106,7 @@ fn ours(decoder: &mut Decoder, pool: &Pool, timer: Timer, work: &Work) -> (f64, 
     if work.written == 0 {
         return (read, 0.0);
     }
-    let prompt = Prompt { text: String::new(), ids: work.prompt.clone() };
+    let prompt = Prompt { text: String::new(), ids: work.prompt.clone(), fixed: 0 };
     let mut tokens = 0;
     let wrote = timer.seconds(|| {
         let answer = decoder.generate(&prompt, &options, pool, &mut || Ok(()), &mut |_| Ok(()));

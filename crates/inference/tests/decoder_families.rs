@@ -107,7 +107,7 @@ fn decoders_give_the_logits_and_greedy_text_of_the_origin() {
 fn a_prompt_that_begins_alike_is_read_from_where_they_part() {
     let mut writer = load("gemma3", CONFIGS[0]);
     let ids: Vec<u32> = (0..60).map(|i| (i * 37 + 11) % 990).collect();
-    let prompt = |ids: &[u32]| Prompt { text: String::new(), ids: ids.to_vec() };
+    let prompt = |ids: &[u32]| Prompt { text: String::new(), ids: ids.to_vec(), fixed: 0 };
     let (first, _) = write(&mut writer, &prompt(&ids), &options(8));
     let (again, _) = write(&mut writer, &prompt(&ids), &options(8));
     assert_eq!((first.reused_tokens, again.reused_tokens), (0, 59));
@@ -142,7 +142,7 @@ fn what_makes_no_sense_is_an_error() {
     let mut writer = load("gpt2", CONFIGS[0]);
     let pool = Pool::new(1).unwrap();
     let mut run = |ids: Vec<u32>, options: &GenerateOptions| {
-        let prompt = Prompt { text: String::new(), ids };
+        let prompt = Prompt { text: String::new(), ids, fixed: 0 };
         writer.generate(&prompt, options, &pool, &mut || Ok(()), &mut |_| Ok(())).err().unwrap()
     };
     assert!(matches!(run(vec![], &options(5)), Error::InvalidInput(_)));

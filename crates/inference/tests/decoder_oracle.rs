@@ -70,7 +70,7 @@ fn candle_gives_the_reference_and_takes_drafts() {
                 draft,
                 max_memory: usize::MAX,
             };
-            let prompt = Prompt { text: String::new(), ids: case.input_ids.clone() };
+            let prompt = Prompt { text: String::new(), ids: case.input_ids.clone(), fixed: 0 };
             let answer = decoder.generate(&prompt, &options, &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap();
             assert_eq!(answer.ids, case.greedy_ids);
         }

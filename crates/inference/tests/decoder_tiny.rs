@@ -91,7 +91,7 @@ fn message(content: &str) -> Message {
 }
 
 fn prompt(ids: &[u32]) -> Prompt {
-    Prompt { text: String::new(), ids: ids.to_vec() }
+    Prompt { text: String::new(), ids: ids.to_vec(), fixed: 0 }
 }
 
 #[test]
@@ -208,6 +208,44 @@ fn what_was_read_is_not_read_again() {
     assert!(matches!(stopped, Err(Error::Interrupted)));
     other.forget();
     assert_eq!(answer(&mut decoder, &base).logprobs, answer(&mut other, &base).logprobs);
+}
+
+#[test]
+fn beginnings_are_kept_for_other_sessions_and_change_nothing() {
+    let pool = Pool::new(2).unwrap();
+    for file in ["tiny-qwen2-f32.gguf", "tiny-qwen2-q8_0.gguf"] {
+        let folder = tempfile::tempdir().unwrap();
+        let session = |shares: bool| {
+            let mut decoder = load(file, &pool);
+            if shares {
+                decoder.share_beginnings(folder.path(), &model(Path::new("")));
+            }
+            decoder
+        };
+        let answer = |decoder: &mut Decoder, ids: &[u32]| {
+            let prompt = Prompt { fixed: 70, ..prompt(ids) };
+            decoder.generate(&prompt, &options(12), &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
+        };
+        let ids: Vec<u32> = (0..100).map(|i| (i * 53 + 7) % 990).collect();
+        let other = [&ids[..70], &[1, 2, 3]].concat();
+        // Who comes first reads it, after something else, too; sixteen tokens lie together.
+        for (ids, reused) in [(&ids, 0), (&other, 64)] {
+            let mut decoder = session(true);
+            answer(&mut decoder, &[5; 80]);
+            let (got, want) = (answer(&mut decoder, ids), answer(&mut session(false), ids));
+            assert_eq!(got.reused_tokens, reused, "{file}");
+            assert_eq!((got.ids, got.logprobs), (want.ids, want.logprobs), "{file}");
+        }
+        // What is damaged is read again.
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..bytes.len() - 7]).unwrap();
+        }
+        let (got, want) = (answer(&mut session(true), &other), answer(&mut session(false), &other));
+        assert_eq!((got.reused_tokens, got.logprobs), (0, want.logprobs), "{file}");
+        assert_eq!(answer(&mut session(true), &ids).reused_tokens, 64, "{file}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::isa::Isa;
 use super::parallel::{self, Grid};
-use super::quantize::{Codes, quantize_row};
+use super::quantize::{Codes, SPAN, WIDE_SPAN, quantize_row};
 use crate::{Pool, Result};
 
 /// In which form matrices read their activations.
@@ -12,6 +12,8 @@ pub struct Form {
     pub floats: bool,
     /// As codes.
     pub codes: bool,
+    /// Whether some of them have weights that may be rounded.
+    pub rounds: bool,
 }
 
 /// Rows of activations, one for each token: floats for matrices of floats, 8-bit codes for quantised ones.
@@ -25,13 +27,18 @@ pub struct Activations {
     pub rows: Vec<f32>,
     /// Row-major codes, if they are read; row ≈ scale · code.
     pub codes: Vec<i8>,
-    /// A scale for each [`SPAN`](super::quantize::SPAN) values.
+    /// A scale for each 32 values; wider spans have it several times.
     pub scales: Vec<f32>,
     /// Sums of the codes of each 16 values.
     pub sums16: Vec<i32>,
     /// Sums of the codes of each 32 values.
     pub sums32: Vec<i32>,
-    /// Whether they may be multiplied with rounded weights, where that is faster: those of a prompt.
+    /// What codes with an offset of [`OFFSET`](super::quantize::OFFSET) add to the products of each span, less than zero;
+    /// empty unless `rounded`.
+    pub starts: Vec<i32>,
+    /// Whether they are a prompt's, to be multiplied with rounded weights where there are such.
+    pub of_prompt: bool,
+    /// Whether they are to be multiplied with rounded weights.
     pub rounded: bool,
 }
 
@@ -42,12 +49,20 @@ pub struct Part<'a> {
     scales: Grid<'a, f32>,
     sums16: Grid<'a, i32>,
     sums32: Grid<'a, i32>,
+    starts: Grid<'a, i32>,
+    span: usize,
 }
 
 impl Activations {
+    /// Values that share a scale.
+    pub fn span(&self) -> usize {
+        if self.rounded && self.width.is_multiple_of(WIDE_SPAN) { WIDE_SPAN } else { SPAN }
+    }
+
     /// Becomes rows of `width` values, to be written; for codes that is a multiple of 32.
     pub fn start(&mut self, (tokens, width): (usize, usize), form: Form) -> Part<'_> {
         (self.tokens, self.width) = (tokens, width);
+        self.rounded = self.of_prompt && form.rounds;
         let columns = |used: bool| if used { width } else { 0 };
         let (floats, codes) = (columns(form.floats), columns(form.codes));
         self.rows.resize(tokens * floats, 0.0);
@@ -55,12 +70,17 @@ impl Activations {
         self.scales.resize(tokens * codes / 32, 0.0);
         self.sums16.resize(tokens * codes / 16, 0);
         self.sums32.resize(tokens * codes / 32, 0);
+        let span = self.span();
+        let starts = if self.rounded { codes / span } else { 0 };
+        self.starts.resize(tokens * starts, 0);
         Part {
             rows: Grid::new(&mut self.rows, floats),
             codes: Grid::new(&mut self.codes, codes),
             scales: Grid::new(&mut self.scales, codes / 32),
             sums16: Grid::new(&mut self.sums16, codes / 16),
             sums32: Grid::new(&mut self.sums32, codes / 32),
+            starts: Grid::new(&mut self.starts, starts),
+            span,
         }
     }
 
@@ -102,10 +122,12 @@ impl Part<'_> {
             scales: self.scales.take_top(rows),
             sums16: self.sums16.take_top(rows),
             sums32: self.sums32.take_top(rows),
+            starts: self.starts.take_top(rows),
+            span: self.span,
         }
     }
 
-    /// Takes off the first `columns` columns, a multiple of [`SPAN`](super::quantize::SPAN) unless they are all that is left.
+    /// Takes off the first `columns` columns, a multiple of the span unless they are all that is left.
     pub fn take_left(&mut self, columns: usize) -> Self {
         Self {
             rows: self.rows.take_left(columns),
@@ -113,6 +135,8 @@ impl Part<'_> {
             scales: self.scales.take_left(columns / 32),
             sums16: self.sums16.take_left(columns / 16),
             sums32: self.sums32.take_left(columns / 32),
+            starts: self.starts.take_left(columns / self.span),
+            span: self.span,
         }
     }
 
@@ -124,7 +148,8 @@ impl Part<'_> {
         if self.codes.columns() > 0 {
             let [sums16, sums32] = [&mut self.sums16, &mut self.sums32].map(|sums| sums.row(row));
             let (codes, scales) = (self.codes.row(row), self.scales.row(row));
-            quantize_row(isa, values, Codes { codes, scales, sums16, sums32 });
+            let starts = if self.starts.columns() > 0 { self.starts.row(row) } else { &mut [] };
+            quantize_row(isa, values, self.span, Codes { codes, scales, sums16, sums32, starts });
         }
     }
 }

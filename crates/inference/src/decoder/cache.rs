@@ -9,7 +9,7 @@ use crate::{Error, Result};
 pub const STEP: usize = 256;
 
 /// Sixteen pairs of bfloat16 numbers, the first of each in the lower half: what one instruction multiplies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 pub struct Pairs(pub [u32; LANES]);
 
@@ -31,6 +31,20 @@ enum Cells {
 }
 
 impl Cells {
+    fn bytes(&self, lines: usize) -> &[u8] {
+        match self {
+            Self::Half(all) => bytemuck::cast_slice(&all[..lines]),
+            Self::Full(all) => bytemuck::cast_slice(&all[..lines]),
+        }
+    }
+
+    fn bytes_mut(&mut self, lines: usize) -> &mut [u8] {
+        match self {
+            Self::Half(all) => bytemuck::cast_slice_mut(&mut all[..lines]),
+            Self::Full(all) => bytemuck::cast_slice_mut(&mut all[..lines]),
+        }
+    }
+
     fn grow(&mut self, length: usize) -> Result<()> {
         let short = |_| Error::Internal("not enough memory for the prompt".to_owned());
         match self {
@@ -174,8 +188,40 @@ impl Cache {
 
     /// Bytes that `positions` positions take.
     pub fn bytes_for(&self, positions: usize) -> usize {
+        self.bytes_of(positions.next_multiple_of(STEP))
+    }
+
+    /// Bytes of keys and values of just so many positions.
+    pub fn bytes_of(&self, positions: usize) -> usize {
         let lines: usize = self.layers.iter().flatten().map(|head| head.lines().iter().sum::<usize>()).sum();
-        (positions.next_multiple_of(STEP) / LANES).saturating_mul(lines * size_of::<Lanes>())
+        positions.saturating_mul(lines * size_of::<Lanes>() / LANES)
+    }
+
+    /// Keys and values of the first `positions` positions, a multiple of sixteen that there is room for.
+    pub fn save(&self, positions: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes_of(positions));
+        for head in self.layers.iter().flatten() {
+            let [keys, values] = head.lines().map(|lines| positions / LANES * lines);
+            out.extend_from_slice(head.keys.bytes(keys));
+            out.extend_from_slice(head.values.bytes(values));
+        }
+        out
+    }
+
+    /// Puts back what [`Cache::save`] gave: [`Cache::bytes_of`] as many positions.
+    ///
+    /// # Errors
+    /// `Internal` when memory is short, or `saved` has another length.
+    pub fn restore(&mut self, positions: usize, mut saved: &[u8]) -> Result<()> {
+        self.reserve(positions)?;
+        for head in self.layers.iter_mut().flatten() {
+            let [keys, values] = head.lines().map(|lines| positions / LANES * lines);
+            for cells in [head.keys.bytes_mut(keys), head.values.bytes_mut(values)] {
+                let part = saved.split_off(..cells.len());
+                cells.copy_from_slice(part.ok_or_else(|| Error::Internal("kept keys are cut".to_owned()))?);
+            }
+        }
+        Ok(())
     }
 
     /// Makes room for `positions` positions.

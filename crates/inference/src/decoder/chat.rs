@@ -26,6 +26,17 @@ pub struct Prompt {
     pub text: String,
     /// As tokens.
     pub ids: Vec<u32>,
+    /// How many of them, from the first on, are known to stand in other prompts, too, and to hold nothing of a user's: what
+    /// a model keeps of them may be kept for other sessions.
+    pub fixed: usize,
+}
+
+impl Prompt {
+    /// This prompt, of which as much is [`fixed`](Self::fixed) as `frame` begins with: the same without a user's texts.
+    pub fn within(mut self, frame: &Self) -> Self {
+        self.fixed = self.ids.iter().zip(&frame.ids).take_while(|(a, b)| a == b).count();
+        self
+    }
 }
 
 /// What a chat template needs of a tokenizer.
@@ -130,7 +141,7 @@ impl Template {
         if let Some(begin) = tokenizer.begin().filter(|begin| ids.first() != Some(begin)) {
             ids.insert(0, begin);
         }
-        Ok(Prompt { text: rendered.replace(hidden, ""), ids })
+        Ok(Prompt { text: rendered.replace(hidden, ""), ids, fixed: 0 })
     }
 
     /// A private character that stands nowhere in what is rendered.

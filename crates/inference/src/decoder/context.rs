@@ -3,6 +3,7 @@
 use super::cache::Cache;
 use super::oracle::Oracle;
 use super::qwen2::{CHUNK, Purpose, Qwen2, Scratch};
+use super::shelf::Shelf;
 use crate::{Check, Error, Pool, Result};
 
 /// Tokens that have been read, and what the model keeps of them.
@@ -12,12 +13,18 @@ pub struct Context {
     scratch: Scratch,
     /// Reads in place of the model's own kernels.
     oracle: Option<Oracle>,
+    shelf: Option<Shelf>,
 }
 
 impl Context {
     /// Nothing read yet.
     pub fn new(model: &Qwen2, oracle: Option<Oracle>) -> Self {
-        Self { ids: Vec::new(), cache: model.cache(), scratch: Scratch::default(), oracle }
+        Self { ids: Vec::new(), cache: model.cache(), scratch: Scratch::default(), oracle, shelf: None }
+    }
+
+    /// Beginnings of prompts are kept on `shelf`.
+    pub fn share_beginnings(&mut self, shelf: Shelf) {
+        self.shelf = Some(shelf);
     }
 
     /// Forgets all but the first `length` tokens.
@@ -43,7 +50,7 @@ impl Context {
     }
 
     /// Makes `ids` all that has been read, keeping the beginning that is the same; gives the logits after the last
-    /// token, and how many tokens need not be read again.
+    /// token, and how many tokens need not be read again. The first `fixed` tokens may be kept for other sessions.
     ///
     /// # Errors
     /// `InvalidInput` without tokens; as [`Context::extend`].
@@ -51,6 +58,7 @@ impl Context {
         &mut self,
         model: &Qwen2,
         ids: &[u32],
+        fixed: usize,
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<(&[f32], usize)> {
@@ -60,8 +68,28 @@ impl Context {
         // The last token is read in any case: its logits are not kept.
         let same = self.ids.iter().zip(&ids[..before_last]).take_while(|(a, b)| a == b).count();
         self.truncate(same);
-        self.forward(model, &ids[same..], 1, Purpose::Read, pool, check)?;
-        Ok((&self.scratch.logits, same))
+        let fixed = Shelf::tokens(fixed.min(before_last), self.cache.bytes_of(1));
+        let known = if fixed > same { self.begin(model, &ids[..fixed], pool, check)? } else { same };
+        self.forward(model, &ids[self.ids.len()..], 1, Purpose::Read, pool, check)?;
+        Ok((&self.scratch.logits, known))
+    }
+
+    /// Makes `ids`, a whole number of steps, all that has been read; tells how many of them had been read before, in this session or another.
+    fn begin(&mut self, model: &Qwen2, ids: &[u32], pool: &Pool, check: Check<'_>) -> Result<usize> {
+        let Self { shelf: Some(shelf), oracle: None, cache, .. } = self else { return Ok(self.ids.len()) };
+        if let Some(kept) = shelf.get(ids, cache.bytes_of(ids.len())) {
+            cache.restore(ids.len(), &kept)?;
+            self.ids.clear();
+            self.ids.extend_from_slice(ids);
+            return Ok(ids.len());
+        }
+        // All of it, since what was written has other keys than what is read.
+        self.truncate(0);
+        self.forward(model, ids, 0, Purpose::Read, pool, check)?;
+        if let Some(shelf) = &self.shelf {
+            shelf.put(ids, &self.cache.save(ids.len()));
+        }
+        Ok(0)
     }
 
     /// Adds `ids` that were just written, or may be, to what was read before; gives the logits after each of the last `outputs` of them, which are

@@ -96,14 +96,16 @@ fn rms_norm_body<const FMA: bool>(x: &[f32], weight: &[f32], epsilon: f32, out: 
 }
 
 dispatch! {
-    /// SwiGLU (Shazeer 2020): `out = silu(gate) · up`.
-    pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) = swiglu_body
+    /// SwiGLU (Shazeer 2020): `out = silu(gate) · up`, of sixteen values at every `stride` of both.
+    pub fn swiglu(gate: &[f32], up: &[f32], stride: usize, out: &mut [f32]) = swiglu_body
 }
 
 #[inline(always)]
-fn swiglu_body<const FMA: bool>(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-        *out = g / (1.0 + exp::<FMA>(-g)) * u;
+fn swiglu_body<const FMA: bool>(gate: &[f32], up: &[f32], stride: usize, out: &mut [f32]) {
+    for ((out, gate), up) in out.chunks_exact_mut(LANES).zip(gate.chunks(stride)).zip(up.chunks(stride)) {
+        for ((out, &g), &u) in out.iter_mut().zip(&gate[..LANES]).zip(&up[..LANES]) {
+            *out = g / (1.0 + exp::<FMA>(-g)) * u;
+        }
     }
 }
 
@@ -146,7 +148,7 @@ mod tests {
                 let want = f64::from(x[i]) / (mean + 1e-6).sqrt() * f64::from(w[i]);
                 assert!((f64::from(out[i]) - want).abs() < 1e-5, "{isa:?} {i}");
             }
-            swiglu(isa, &x, &w, &mut out);
+            swiglu(isa, &x, &w, LANES, &mut out);
             for i in 0..96 {
                 let want = x[i] / (1.0 + (-x[i]).exp()) * w[i];
                 assert!((out[i] - want).abs() < 1e-5, "{isa:?} {i}");

@@ -3,7 +3,7 @@
 use super::activations::Activations;
 use super::attention::{Task, attend};
 use super::cache::Head;
-use super::isa::Isa;
+use super::isa::{Isa, dispatch};
 use super::lanes::rms_norm;
 use super::matrix::{Finish, Matrix, form, multiply, multiply_gated};
 use super::parallel::{self, Grid};
@@ -110,13 +110,13 @@ impl Layer {
         let mut jobs: Vec<_> =
             inputs.chunks_mut(each * stride).zip(rotation.chunks(each * size / 2)).collect();
         parallel::for_each(pool, &mut jobs, |(rows, rotation)| {
+            let [query, key, value] = self.biases.each_ref().map(|bias| &**bias);
             for (row, turns) in rows.chunks_exact_mut(stride).zip(rotation.chunks_exact(size / 2)) {
-                let biases = self.biases.iter().flat_map(|bias| bias.iter());
-                row.iter_mut().zip(biases).for_each(|(x, bias)| *x += bias);
                 let (queries, rest) = row.split_at_mut(query_width);
-                let scale = 1.0 / (size as f32).sqrt();
-                queries.chunks_exact_mut(size).for_each(|x| turn(x, turns, scale));
-                rest[..key_width].chunks_exact_mut(size).for_each(|x| turn(x, turns, 1.0));
+                let (keys, values) = rest.split_at_mut(key_width);
+                turn(isa, queries, query, turns, 1.0 / (size as f32).sqrt());
+                turn(isa, keys, key, turns, 1.0);
+                values.iter_mut().zip(value).for_each(|(x, bias)| *x += bias);
             }
         })?;
         let mut jobs: Vec<_> = heads.iter_mut().enumerate().collect();
@@ -161,9 +161,19 @@ impl Layer {
     }
 }
 
-fn turn(x: &mut [f32], turns: &[(f32, f32)], scale: f32) {
-    let (low, high) = x.split_at_mut(turns.len());
-    for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(turns) {
-        (*low, *high) = ((*low * cos - *high * sin) * scale, (*high * cos + *low * sin) * scale);
+dispatch! {
+    /// Adds `bias` to the heads `x` and turns them.
+    fn turn(x: &mut [f32], bias: &[f32], turns: &[(f32, f32)], scale: f32) = turn_body
+}
+
+#[inline(always)]
+fn turn_body<const FMA: bool>(x: &mut [f32], bias: &[f32], turns: &[(f32, f32)], scale: f32) {
+    let half = turns.len();
+    for (x, bias) in x.chunks_exact_mut(2 * half).zip(bias.chunks_exact(2 * half)) {
+        x.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+        let (low, high) = x.split_at_mut(half);
+        for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(turns) {
+            (*low, *high) = ((*low * cos - *high * sin) * scale, (*high * cos + *low * sin) * scale);
+        }
     }
 }

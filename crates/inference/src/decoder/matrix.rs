@@ -10,7 +10,7 @@ use super::gguf::{Gguf, TensorType};
 use super::isa::{Isa, dispatch};
 use super::lanes::{LANES, Lanes, multiply_tile, swiglu};
 use super::parallel::{self, Grid};
-use super::quantize::SPAN;
+use super::quantize::WIDE_SPAN;
 use super::quantized::kernel::Multiplier;
 use super::quantized::packed::{BLOCK, Expanded, Layout, Line, expand};
 use super::quantized::unpack::{Format, Row};
@@ -175,7 +175,13 @@ impl Matrix {
 
 /// In which form the matrices read their activations.
 pub fn form(matrices: &[&Matrix]) -> Form {
-    Form { floats: matrices.iter().any(|m| m.is_dense()), codes: !matrices.iter().all(|m| m.is_dense()) }
+    Form {
+        floats: matrices.iter().any(|m| m.is_dense()),
+        codes: !matrices.iter().all(|m| m.is_dense()),
+        rounds: matrices
+            .iter()
+            .any(|m| matches!(m.weights, Weights::Packed(layout, _) if layout.format.bits < 8)),
+    }
 }
 
 /// A matrix and the activations that it is multiplied with. One is made for each product, so that boxes would cost more than
@@ -201,9 +207,12 @@ impl Product<'_> {
     }
 }
 
-/// Panels whose results are made and passed on together, a multiple of `least`: these stay in a fast cache.
-fn step(tokens: usize, least: usize) -> usize {
-    (512 / tokens.max(1)).clamp(least, 16) / least * least
+/// Panels whose results are made and passed on together, a multiple of `least`: these stay in a fast cache, and so do the
+/// activations where they fit; where they do not, more panels read them.
+fn step(x: &Activations, least: usize) -> usize {
+    const CACHE: usize = 512 << 10;
+    let most = if x.codes.len() > CACHE { 4096 } else { 512 };
+    (most / x.tokens.max(1)).clamp(least, 16) / least * least
 }
 
 /// Calls `f` with the panels of each step.
@@ -220,18 +229,23 @@ pub enum Finish {
     Add,
 }
 
-impl Finish {
-    fn apply(self, from: &[f32; LANES], to: &mut [f32]) {
-        let Some(to) = to.first_chunk_mut::<LANES>() else {
-            let mut all = [0.0; LANES];
-            all[..to.len()].copy_from_slice(to);
-            self.apply(from, &mut all);
-            return to.copy_from_slice(&all[..to.len()]);
-        };
-        match self {
-            Self::Put => *to = *from,
-            Self::Add => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
+dispatch! {
+    /// Passes on sixteen results at every `stride`, as far as `to` goes.
+    fn finish_row(results: &[[f32; LANES]], stride: usize, finish: Finish, to: &mut [f32]) = finish_row_body
+}
+
+#[inline(always)]
+fn finish_row_body<const FMA: bool>(results: &[[f32; LANES]], stride: usize, finish: Finish, to: &mut [f32]) {
+    let (whole, rest) = to.as_chunks_mut::<LANES>();
+    let mut results = results.iter().step_by(stride);
+    for (to, from) in whole.iter_mut().zip(&mut results) {
+        match finish {
+            Finish::Put => *to = *from,
+            Finish::Add => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
         }
+    }
+    for (to, from) in rest.iter_mut().zip(results.next().into_iter().flatten()) {
+        *to = if finish == Finish::Add { *to + from } else { *from };
     }
 }
 
@@ -258,15 +272,14 @@ pub fn multiply<const N: usize>(
     }
     parallel::for_each(pool, &mut jobs, |(matrix, panels, out)| {
         let mut product = matrix.with(isa, x);
-        let step = step(x.tokens, 2);
+        let step = step(x, 2);
         let mut results = vec![[0.0; LANES]; step.min(panels.len()) * x.tokens];
         steps(panels.clone(), step, |panels| {
             let results = &mut results[..panels.len() * x.tokens];
             product.panels(panels.clone(), results.as_flattened_mut());
             let mut out = out.take_left(panels.len() * LANES);
             for token in 0..x.tokens {
-                let results = results[token..].iter().step_by(x.tokens);
-                out.row(token).chunks_mut(LANES).zip(results).for_each(|(to, from)| finish.apply(from, to));
+                finish_row(isa, &results[token..], x.tokens, finish, out.row(token));
             }
         });
     })
@@ -284,26 +297,24 @@ pub fn multiply_gated(
     mut out: Part<'_>,
 ) -> Result<()> {
     let (panels, rows) = (gate.panels(), gate.rows);
-    let each = parallel::share(panels, pool.threads(), SPAN / LANES);
-    let step = step(x.tokens, SPAN / LANES);
+    let each = parallel::share(panels, pool.threads(), WIDE_SPAN / LANES);
+    let step = step(x, WIDE_SPAN / LANES);
     let jobs = (0..panels).step_by(each);
     let jobs = jobs.map(|first| (first..panels.min(first + each), out.take_left(each * LANES)));
     parallel::for_each(pool, &mut jobs.collect::<Vec<_>>(), |(panels, out)| {
         let (mut gates, mut ups) = (gate.with(isa, x), up.with(isa, x));
         let size = step.min(panels.len()) * x.tokens * LANES;
-        let [mut a, mut b, mut both] = [(); 3].map(|()| vec![0.0; size]);
+        let [mut a, mut b] = [(); 2].map(|()| vec![0.0; size]);
         let mut row = vec![0.0; step * LANES];
         steps(panels.clone(), step, |panels| {
             let size = panels.len() * x.tokens * LANES;
             gates.panels(panels.clone(), &mut a[..size]);
             ups.panels(panels.clone(), &mut b[..size]);
-            swiglu(isa, &a[..size], &b[..size], &mut both[..size]);
             let columns = (panels.len() * LANES).min(rows - panels.start * LANES);
             let mut out = out.take_left(columns);
             for token in 0..x.tokens {
-                for (panel, row) in row.chunks_exact_mut(LANES).take(panels.len()).enumerate() {
-                    row.copy_from_slice(&both[(panel * x.tokens + token) * LANES..][..LANES]);
-                }
+                let [a, b] = [&a[..size], &b[..size]].map(|results| &results[token * LANES..]);
+                swiglu(isa, a, b, x.tokens * LANES, &mut row);
                 out.write(isa, token, &row[..columns]);
             }
         });

@@ -21,6 +21,7 @@ pub(crate) mod quantized;
 mod qwen2;
 pub(crate) mod sample;
 mod shape;
+mod shelf;
 pub(crate) mod stream;
 mod tokenizer;
 pub(crate) mod vocabulary;
@@ -42,6 +43,8 @@ use prepare::Meta;
 use qwen2::Qwen2;
 use sample::Sampler;
 pub use sample::Sampling;
+use shelf::Shelf;
+use std::path::Path;
 use std::sync::Arc;
 use stream::Stream;
 use tokenizer::Tokenizer;
@@ -97,7 +100,7 @@ pub struct Generation {
     pub text: String,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// How many of them, from the first on, had been read for the call before.
+    /// How many of them, from the first on, had been read for the call before, or in another session.
     pub reused_tokens: usize,
     /// Passes through the weights after the prompt; fewer than tokens where drafts came true.
     pub passes: usize,
@@ -165,6 +168,13 @@ impl Decoder {
         Ok(Self { model, tokenizer, template, context, grammar: LazyGrammar::default(), image })
     }
 
+    /// Keeps keys and values of what is [`fixed`](Prompt::fixed) in prompts for `model`, which this is, as files in
+    /// `folder`, and takes them from there. No answer changes.
+    pub fn share_beginnings(&mut self, folder: &Path, model: &InstalledModel) {
+        let identity = format!("{LAYOUT} {}", crate::prepared::identity(model));
+        self.context.share_beginnings(Shelf::new(folder, &identity));
+    }
+
     /// Most tokens of prompt and answer together.
     pub fn context_length(&self) -> usize {
         self.model.shape.context
@@ -198,7 +208,7 @@ impl Decoder {
         if let Some(begin) = self.tokenizer.begin() {
             ids.insert(0, begin);
         }
-        Ok(Prompt { text: text.to_owned(), ids })
+        Ok(Prompt { text: text.to_owned(), ids, fixed: 0 })
     }
 
     /// Tokens of `text`; texts of control tokens count as text.
@@ -280,7 +290,7 @@ impl Decoder {
         let mut stream = Stream::new(&options.stop);
         let (mut bytes, mut logprobs) = (Vec::new(), Vec::new());
         let (mut drafter, mut draft, mut passes) = (Drafter::new(), Vec::new(), 0);
-        let (mut logits, reused_tokens) = context.read(model, &prompt.ids, pool, check)?;
+        let (mut logits, reused_tokens) = context.read(model, &prompt.ids, prompt.fixed, pool, check)?;
         let stop = 'answer: loop {
             let mut accepted = 0;
             for logits in logits.chunks_exact(model.shape.vocabulary) {
@@ -351,7 +361,7 @@ impl Decoder {
             let tokens = prompt.len() + forced.len();
             return Err(Error::TooLong { tokens, limit: self.context_length() });
         }
-        let (mut logits, _) = self.context.read(&self.model, prompt, pool, check)?;
+        let (mut logits, _) = self.context.read(&self.model, prompt, 0, pool, check)?;
         let mut out = Vec::new();
         for (i, &id) in forced.iter().enumerate() {
             if i > 0 {
@@ -393,7 +403,7 @@ impl Decoder {
             let reason = format!("an answer to be weighed must have 1 to {MOST_WEIGHED} tokens");
             return Err(Error::InvalidInput(reason));
         }
-        let first = context.read(model, &prompt.ids, pool, check)?.0.to_vec();
+        let first = context.read(model, &prompt.ids, prompt.fixed, pool, check)?.0.to_vec();
         let mut weights = Vec::new();
         for ids in &answers {
             context.truncate(prompt.ids.len());
@@ -415,7 +425,7 @@ impl Decoder {
     /// `check` returns.
     pub fn prefill(&mut self, ids: &[u32], pool: &Pool, check: Check<'_>) -> Result<Vec<f32>> {
         self.check_length(ids)?;
-        Ok(self.context.read(&self.model, ids, pool, check)?.0.to_vec())
+        Ok(self.context.read(&self.model, ids, 0, pool, check)?.0.to_vec())
     }
 
     /// Forgets what was read, so that the next call reads all of its prompt.

@@ -16,10 +16,17 @@ pub fn for_each<J: Send>(pool: &Pool, jobs: &mut [J], f: impl Fn(&mut J) + Sync)
     pool.for_each(jobs, 1, &mut || Ok(()), || (), run)
 }
 
-/// How many of `items` a job should take: a few jobs for each thread, so that a delayed thread delays little.
+/// How many of `items` a job should take, a multiple of `multiple`: four to eight jobs for each thread, so that a delayed
+/// one delays little, and as many for each, so that they end together.
 pub fn share(items: usize, threads: usize, multiple: usize) -> usize {
-    let jobs = if threads == 1 { 1 } else { threads * 4 };
-    items.div_ceil(jobs).next_multiple_of(multiple).max(multiple)
+    let units = items.div_ceil(multiple).max(1);
+    if threads == 1 {
+        return units * multiple;
+    }
+    let longest = |each: usize| units.div_ceil(each).div_ceil(threads) * each;
+    let each =
+        (units.div_ceil(threads * 8)..=units.div_ceil(threads * 4)).rev().min_by_key(|&each| longest(each));
+    each.unwrap_or(1) * multiple
 }
 
 /// A rectangle of a row-major matrix, so that threads can write columns of the same rows.

@@ -11,6 +11,7 @@ use super::layer::{Buffers, Layer, Step};
 use super::matrix::{Finish, Matrix, floats, form, multiply};
 use super::parallel::Grid;
 use super::prepare::{EMBEDDING, Meta, OUTPUT, OUTPUT_NORM};
+use super::quantized::kernel::rounds;
 use super::quantized::unpack::{Format, Row};
 use super::shape::{Shape, name};
 use crate::prepared::{Image, View};
@@ -126,8 +127,8 @@ impl Qwen2 {
         self.embed(ids, &mut scratch.x)?;
         self.rotate(position, ids.len(), &mut scratch.rotation);
         let Scratch { x, activations, buffers, rotation, .. } = scratch;
-        activations.rounded = purpose == Purpose::Read;
-        buffers.inner.rounded = activations.rounded;
+        activations.of_prompt = purpose == Purpose::Read && rounds(self.isa);
+        buffers.inner.of_prompt = activations.of_prompt;
         let step = Step { shape: &self.shape, isa: self.isa, pool, position, rotation };
         for (layer, heads) in self.layers.iter().zip(cache.layers()) {
             check()?;
@@ -146,7 +147,7 @@ impl Qwen2 {
         let Scratch { x, activations, logits, .. } = scratch;
         let (isa, width) = (self.isa, self.shape.width);
         let x = &x[x.len() - count * width..];
-        activations.rounded = false;
+        activations.of_prompt = false;
         activations.fill(isa, pool, (count, width), form(&[&self.output]), &mut [], |token, _, row| {
             rms_norm(isa, &x[token * width..][..width], &self.output_norm, self.shape.epsilon, row);
         })?;

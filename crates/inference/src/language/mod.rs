@@ -13,6 +13,8 @@ pub use rewriter::{RewriteOptions, Rewriter, Rewritten};
 pub use tokens::Tokens;
 pub use writer::Writer;
 
+use std::path::Path;
+
 use pg_answer_models::InstalledModel;
 
 use crate::constraint::{Constraint, Json};
@@ -44,6 +46,13 @@ impl LanguageModel {
             true => Self::Decoder(Box::new(Decoder::load_for(model, kernels, pool, check)?)),
             false => Self::Writer(Box::new(Writer::load(model)?)),
         })
+    }
+
+    /// As [`Decoder::share_beginnings`]; models without kernels of their own keep nothing.
+    pub fn share_beginnings(&mut self, folder: &Path, model: &InstalledModel) {
+        if let Self::Decoder(decoder) = self {
+            decoder.share_beginnings(folder, model);
+        }
     }
 
     /// Most tokens of prompt and answer together.

@@ -102,7 +102,7 @@ impl Writer {
     /// # Errors
     /// There, too.
     pub fn plain_prompt(&self, text: &str) -> Result<Prompt> {
-        Ok(Prompt { text: text.to_owned(), ids: self.tokens.frame(self.tokens.encode(text)?) })
+        Ok(Prompt { text: text.to_owned(), ids: self.tokens.frame(self.tokens.encode(text)?), fixed: 0 })
     }
 
     /// The logits of all tokens after the last of `ids`, which become all that has been read.

@@ -2,16 +2,19 @@
 //! to what the cache holds.
 
 use std::arch::x86_64::{
-    __m256bh, __m256i, __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_add_ps,
-    _mm512_cmplt_epi32_mask, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512,
-    _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_reduce_add_ps,
-    _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, _CMP_NLE_UQ, _mm256_storeu_si256, _mm512_add_ps,
+    _mm512_cmp_ps_mask, _mm512_cmplt_epi32_mask, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+    _mm512_load_si512, _mm512_loadu_ps, _mm512_mask_mov_ps, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::{BLOCK, PANELS, ROWS, Task};
 use crate::decoder::cache::Pairs;
 use crate::decoder::lanes::LANES;
+
+/// How much larger than the maximum that is kept a logarithm may be before another is taken.
+const SLACK: f32 = 8.0;
 
 /// Registers of a row of scores, and of the outputs that are summed together.
 type Tile = [[__m512; PANELS]; ROWS];
@@ -52,7 +55,7 @@ pub unsafe fn run(task: &mut Task<'_>) {
     }
     let mut sums = vec![0.0_f32; padded * size];
     let mut maxima = vec![f32::NEG_INFINITY; padded];
-    let mut totals = vec![0.0_f32; padded];
+    let mut totals = vec![[0.0_f32; LANES]; padded];
     for start in (0..end).step_by(BLOCK) {
         let keys = &keys[start / LANES * half..][..PANELS * half];
         let values = &values[start / 2 * columns..][..BLOCK / 2 * columns];
@@ -108,6 +111,8 @@ pub unsafe fn run(task: &mut Task<'_>) {
         }
     }
     for ((out, sums), total) in task.out.chunks_exact_mut(size).zip(sums.chunks_exact(size)).zip(&totals) {
+        // SAFETY: sixteen floats.
+        let total = _mm512_reduce_add_ps(unsafe { _mm512_loadu_ps(total.as_ptr()) });
         out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum / total);
     }
 }
@@ -133,11 +138,11 @@ fn multiply<'a>(a: [&[u32]; ROWS], acc: &mut Tile, b: impl Fn(usize, usize) -> &
     *acc = sums;
 }
 
-/// Scores become what their powers of 2 are to that of the row's largest so far; returns what older sums are to be
-/// multiplied with.
+/// Scores become what their powers of 2 are to that of about the row's largest so far, `maximum`; returns what older
+/// sums are to be multiplied with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn softmax(scores: &mut [__m512; PANELS], seen: usize, maximum: &mut f32, total: &mut f32) -> f32 {
+fn softmax(scores: &mut [__m512; PANELS], seen: usize, maximum: &mut f32, total: &mut [f32; LANES]) -> f32 {
     let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     if seen < BLOCK {
         for (c, x) in scores.iter_mut().enumerate() {
@@ -147,8 +152,12 @@ fn softmax(scores: &mut [__m512; PANELS], seen: usize, maximum: &mut f32, total:
         }
     }
     let largest = scores.iter().skip(1).fold(scores[0], |a, &b| _mm512_max_ps(a, b));
-    let old = *maximum;
-    *maximum = old.max(_mm512_reduce_max_ps(largest));
+    let mut kept = 1.0;
+    if _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(largest, _mm512_set1_ps(*maximum + SLACK)) != 0 {
+        let old = *maximum;
+        *maximum = old.max(_mm512_reduce_max_ps(largest));
+        kept = (old - *maximum).exp2();
+    }
     if *maximum == f32::NEG_INFINITY {
         // This row sees nothing yet.
         *scores = [_mm512_setzero_ps(); PANELS];
@@ -159,8 +168,11 @@ fn softmax(scores: &mut [__m512; PANELS], seen: usize, maximum: &mut f32, total:
         *x = exp2(_mm512_sub_ps(*x, _mm512_set1_ps(*maximum)));
         sum = _mm512_add_ps(sum, *x);
     }
-    let kept = (old - *maximum).exp2();
-    *total = *total * kept + _mm512_reduce_add_ps(sum);
+    // SAFETY: sixteen floats.
+    unsafe {
+        let before = _mm512_loadu_ps(total.as_ptr());
+        _mm512_storeu_ps(total.as_mut_ptr(), _mm512_fmadd_ps(before, _mm512_set1_ps(kept), sum));
+    }
     kept
 }
 

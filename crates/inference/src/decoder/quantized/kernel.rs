@@ -163,6 +163,16 @@ impl<'a> Multiplier<'a> {
     }
 }
 
+/// Whether there is a kernel for `isa` that multiplies activations of prompts with rounded weights.
+pub fn rounds(isa: Isa) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if isa.kind() == Kind::Avx512 {
+        return true;
+    }
+    let _ = isa;
+    false
+}
+
 /// Calls `f` with one or two panels at a time, at most [`BLOCKS`] blocks of their rows, and the panels' results.
 fn in_chunks(
     layout: Layout,
@@ -172,8 +182,9 @@ fn in_chunks(
     mut f: impl FnMut(&[Line], Range<usize>, &mut [f32]),
 ) {
     let blocks = layout.width / BLOCK;
-    for (lines, out) in lines.chunks(2 * layout.panel_lines()).zip(out.chunks_mut(2 * tokens * LANES)) {
-        for first in (0..blocks).step_by(BLOCKS) {
+    // The activations of a stretch stay in the second cache for all panels.
+    for first in (0..blocks).step_by(BLOCKS) {
+        for (lines, out) in lines.chunks(2 * layout.panel_lines()).zip(out.chunks_mut(2 * tokens * LANES)) {
             f(lines, first..blocks.min(first + BLOCKS), out);
         }
     }

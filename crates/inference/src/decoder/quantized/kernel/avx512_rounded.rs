@@ -7,9 +7,9 @@ use std::arch::x86_64::{
     __m512, __m512i, _mm512_abs_ps, _mm512_add_epi16, _mm512_and_si512, _mm512_castps_si512,
     _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_load_ps,
     _mm512_load_si512, _mm512_loadu_ps, _mm512_mask_div_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi16,
-    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_slli_epi32, _mm512_srli_epi16, _mm512_store_ps, _mm512_store_si512, _mm512_storeu_ps,
-    _mm512_sub_ps, _mm512_ternarylogic_epi32, _mm512_test_epi32_mask,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
+    _mm512_srli_epi16, _mm512_store_ps, _mm512_store_si512, _mm512_storeu_ps, _mm512_ternarylogic_epi32,
+    _mm512_test_epi32_mask,
 };
 use std::ops::Range;
 
@@ -19,9 +19,8 @@ use super::BLOCKS;
 use super::avx512_load::{Factors, OR_AND, block, prefetch};
 use crate::decoder::activations::Activations;
 use crate::decoder::lanes::{LANES, Lanes};
+use crate::decoder::quantize::{SPAN, WIDE_SPAN};
 
-/// What is added to signed codes: the instruction takes one of its factors without a sign.
-const OFFSET: f32 = 128.0;
 /// Largest code.
 const MOST: f32 = 127.0;
 /// Codes are computed with this many bits behind the point.
@@ -34,11 +33,9 @@ pub fn has(format: Format) -> bool {
     format.bits < 8
 }
 
-/// Rounded blocks of two panels, and what belongs to the activations.
+/// Rounded blocks of two panels.
 pub struct Rounded {
     panels: [Panel; 2],
-    /// For each token and chunk of a row what [`OFFSET`] adds to the products.
-    excess: Vec<f32>,
 }
 
 struct Panel {
@@ -51,14 +48,9 @@ impl Rounded {
     /// For the tokens of `x`.
     pub fn new(x: &Activations) -> Self {
         let blocks = x.width / BLOCK;
-        let rows = x.scales.chunks_exact(blocks).zip(x.sums32.chunks_exact(blocks));
-        let chunks = rows.flat_map(|(scales, sums)| scales.chunks(BLOCKS).zip(sums.chunks(BLOCKS)));
-        let excess = chunks.map(|(scales, sums)| {
-            OFFSET * scales.iter().zip(sums).map(|(scale, &sum)| scale * sum as f32).sum::<f32>()
-        });
         let lines = BLOCKS.min(blocks) * QUADS;
         let panels = [(); 2].map(|()| Panel { lines: vec![Line::ZERO; lines], scale: Lanes::ZERO });
-        Self { panels, excess: excess.collect() }
+        Self { panels }
     }
 
     /// Adds the products of the blocks `range`, a chunk, of one or two panels; those of the first chunk are put.
@@ -71,7 +63,9 @@ impl Rounded {
         out: &mut [f32],
     ) {
         let panel_lines = layout.panel_lines();
-        assert!(x.width == layout.width && range.len() <= BLOCKS && range.end * BLOCK <= x.width);
+        assert!(
+            x.rounded && x.width == layout.width && range.len() <= BLOCKS && range.end * BLOCK <= x.width
+        );
         for (lines, panel) in lines.chunks_exact(panel_lines).zip(&mut self.panels) {
             // SAFETY: this module is reached only with an `Isa` that has these instructions, and the format has that
             // many bits.
@@ -84,17 +78,26 @@ impl Rounded {
             }
         }
         let panels = lines.len() / panel_lines;
+        match x.span() {
+            SPAN => self.multiply::<{ SPAN / BLOCK }>(x, range, panels, out),
+            _ => self.multiply::<{ WIDE_SPAN / BLOCK }>(x, range, panels, out),
+        }
+    }
+
+    /// `S` blocks of activations share a scale.
+    fn multiply<const S: usize>(&self, x: &Activations, range: Range<usize>, panels: usize, out: &mut [f32]) {
         let mut token = 0;
         while token < x.tokens {
-            // SAFETY: as above; `product` checks the lengths that it relies on.
+            // SAFETY: this module is reached only with an `Isa` that has these instructions; `product` checks the
+            // lengths that it relies on.
             token += unsafe {
                 match (panels, x.tokens - token) {
-                    (2, 6..) => self.product::<2, 6>(x, range.clone(), token, out),
-                    (2, 4..) => self.product::<2, 4>(x, range.clone(), token, out),
-                    (2, 2..) => self.product::<2, 2>(x, range.clone(), token, out),
-                    (2, _) => self.product::<2, 1>(x, range.clone(), token, out),
-                    (_, 4..) => self.product::<1, 4>(x, range.clone(), token, out),
-                    _ => self.product::<1, 1>(x, range.clone(), token, out),
+                    (2, 6..) => self.product::<2, 6, S>(x, range.clone(), token, out),
+                    (2, 4..) => self.product::<2, 4, S>(x, range.clone(), token, out),
+                    (2, 2..) => self.product::<2, 2, S>(x, range.clone(), token, out),
+                    (2, _) => self.product::<2, 1, S>(x, range.clone(), token, out),
+                    (_, 4..) => self.product::<1, 4, S>(x, range.clone(), token, out),
+                    _ => self.product::<1, 1, S>(x, range.clone(), token, out),
                 }
             };
         }
@@ -105,7 +108,7 @@ impl Rounded {
     /// # Safety
     /// The processor has the instructions.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    unsafe fn product<const P: usize, const T: usize>(
+    unsafe fn product<const P: usize, const T: usize, const S: usize>(
         &self,
         x: &Activations,
         range: Range<usize>,
@@ -113,15 +116,21 @@ impl Rounded {
         out: &mut [f32],
     ) -> usize {
         let (width, row_blocks, blocks) = (x.width, x.width / BLOCK, range.len());
+        let row_spans = row_blocks / S;
         assert!(token + T <= x.tokens && out.len() == P * x.tokens * LANES);
         assert!(range.end <= row_blocks && self.panels.iter().all(|p| p.lines.len() >= blocks * QUADS));
+        assert!(row_blocks.is_multiple_of(S) && range.start.is_multiple_of(S) && blocks.is_multiple_of(S));
         let lines: [_; P] = std::array::from_fn(|p| self.panels[p].lines.as_ptr());
         let codes = x.codes[token * width..(token + T) * width][range.start * BLOCK..].as_ptr();
         let factors = x.scales[token * row_blocks..(token + T) * row_blocks][range.start..].as_ptr();
+        let starts = x.starts[token * row_spans..(token + T) * row_spans][range.start / S..].as_ptr();
         let mut acc = [[_mm512_setzero_ps(); P]; T];
-        for b in 0..blocks {
-            let mut dots = [[_mm512_setzero_si512(); P]; T];
-            for at in b * QUADS..(b + 1) * QUADS {
+        for span in 0..blocks / S {
+            let mut dots: [_; T] = std::array::from_fn(|t| {
+                // SAFETY: `span` is within the chunk.
+                [_mm512_set1_epi32(unsafe { *starts.add(t * row_spans + span) }); P]
+            });
+            for at in span * S * QUADS..(span + 1) * S * QUADS {
                 // SAFETY: `at` is below blocks · QUADS; lines are aligned to 64 bytes.
                 let w =
                     std::array::from_fn::<_, P, _>(|p| unsafe { _mm512_load_si512(lines[p].add(at).cast()) });
@@ -134,24 +143,22 @@ impl Rounded {
                 }
             }
             for (t, (acc, dots)) in acc.iter_mut().zip(dots).enumerate() {
-                // SAFETY: `b` is within the chunk.
-                let factor = _mm512_set1_ps(unsafe { *factors.add(t * row_blocks + b) });
+                // SAFETY: the span is within the chunk.
+                let factor = _mm512_set1_ps(unsafe { *factors.add(t * row_blocks + span * S) });
                 for (acc, dots) in acc.iter_mut().zip(dots) {
                     *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), factor, *acc);
                 }
             }
         }
-        let (chunks, chunk) = (row_blocks.div_ceil(BLOCKS), range.start / BLOCKS);
         for (t, acc) in acc.into_iter().enumerate() {
-            let excess = _mm512_set1_ps(self.excess[(token + t) * chunks + chunk]);
             for (p, acc) in acc.into_iter().enumerate() {
                 let out = &mut out[(p * x.tokens + token + t) * LANES..][..LANES];
                 // SAFETY: sixteen floats, the lanes aligned to 64 bytes.
                 unsafe {
-                    let before = if chunk == 0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(out.as_ptr()) };
+                    let before =
+                        if range.start == 0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(out.as_ptr()) };
                     let scale = _mm512_load_ps(self.panels[p].scale.0.as_ptr());
-                    let sum = _mm512_fmadd_ps(_mm512_sub_ps(acc, excess), scale, before);
-                    _mm512_storeu_ps(out.as_mut_ptr(), sum);
+                    _mm512_storeu_ps(out.as_mut_ptr(), _mm512_fmadd_ps(acc, scale, before));
                 }
             }
         }

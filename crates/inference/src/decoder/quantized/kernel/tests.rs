@@ -17,11 +17,11 @@ fn random(seed: u64) -> impl FnMut() -> u32 {
     }
 }
 
-fn activations(isa: Isa, tokens: usize, width: usize) -> Activations {
+fn activations(isa: Isa, rounded: bool, tokens: usize, width: usize) -> Activations {
     let mut next = random(7);
     let values: Vec<f32> = (0..tokens * width).map(|_| (next() % 2001) as f32 / 100.0 - 10.0).collect();
-    let mut x = Activations::default();
-    let mut part = x.start((tokens, width), Form { floats: false, codes: true });
+    let mut x = Activations { of_prompt: rounded, ..Activations::default() };
+    let mut part = x.start((tokens, width), Form { floats: false, codes: true, rounds: true });
     values.chunks_exact(width).enumerate().for_each(|(t, row)| part.write(isa, t, row));
     x
 }
@@ -88,9 +88,10 @@ fn kernels_agree_with_floats() {
                 })
                 .collect();
             let reaches: Vec<f32> = rows.into_iter().map(|row| reach(row, format)).collect();
-            for (isa, rounded) in Isa::available().into_iter().flat_map(|isa| [(isa, false), (isa, true)]) {
-                let mut x = activations(isa, tokens, width);
-                x.rounded = rounded;
+            for (isa, rounded) in
+                Isa::available().into_iter().flat_map(|isa| [(isa, false), (isa, rounds(isa))])
+            {
+                let x = activations(isa, rounded, tokens, width);
                 let mut out = vec![f32::NAN; panels * tokens * LANES];
                 Multiplier::new(isa, layout, &x).run(&lines, &mut out);
                 for (i, &got) in out.iter().enumerate() {
@@ -114,8 +115,7 @@ fn kernels_agree_with_floats() {
                     );
                 }
                 // A token's result is the same, to the bit, whoever goes with it.
-                let mut alone = activations(isa, 1, width);
-                alone.rounded = rounded;
+                let alone = activations(isa, rounded, 1, width);
                 let mut first = vec![f32::NAN; panels * LANES];
                 Multiplier::new(isa, layout, &alone).run(&lines, &mut first);
                 for (panel, first) in first.chunks_exact(LANES).enumerate() {
