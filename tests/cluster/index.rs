@@ -177,7 +177,7 @@ fn writers_readers_and_vacuum_at_once() -> Result<()> {
 }
 
 #[test]
-#[ignore = "minutes: for changes of locks, insertion, splits and removal"]
+#[ignore = "minutes; all holds but the last count: the oldest rows are found less often than the target says, see docs/index.md"]
 fn writers_readers_and_vacuum_at_once_for_long() -> Result<()> {
     all_at_once(480)
 }
