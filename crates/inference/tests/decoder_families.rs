@@ -187,7 +187,7 @@ fn replies_are_weighed_token_by_token() {
         // Without the tokens that stand before every text.
         let frame = writer.plain_prompt("").unwrap().ids.len();
         let begin = &writer.plain_prompt(" waits").unwrap().ids[frame..];
-        let further = Prompt { text: String::new(), ids: [&prompt.ids[..], begin].concat() };
+        let further = Prompt { text: String::new(), ids: [&prompt.ids[..], begin].concat(), fixed: 0 };
         let whole = weigh(&mut writer, &prompt, &[" waits long", " long"]);
         let rest = weigh(&mut writer, &further, &[" long"])[0];
         let mut ids = prompt.ids.clone();
