@@ -12,8 +12,9 @@ const MOST: usize = 256;
 const LEAST: usize = 5;
 /// Variance of a verdict about its mean: verdicts are not quite a function of the vector.
 const NOISE: f64 = 0.2;
-/// Texts whose cosine is this much below 1 have e^-1 in common.
-const WIDTH: f64 = 0.35;
+/// Texts whose cosine is this much below 1 have e^-1 in common: little where a criterion cuts through similar texts, much
+/// where it parts subjects.
+const WIDTHS: [f64; 4] = [0.35, 1.0, 3.0, 10.0];
 
 /// What asks whether `content` meets `criterion`; the answers are [`ANSWERS`].
 pub fn turns(content: &str, criterion: &str) -> Vec<Turn> {
@@ -35,11 +36,26 @@ pub struct Verdicts {
     factor: Vec<Vec<f64>>,
     /// The values solved by the lower triangle.
     solved: Vec<f64>,
+    width: Width,
+    /// Verdicts at which the width is chosen anew.
+    due: usize,
 }
 
-fn covariance(a: &[f32], b: &[f32]) -> f64 {
-    let cosine: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum();
-    ((cosine - 1.0) / WIDTH).exp()
+/// How far a verdict tells about other texts: one of [`WIDTHS`].
+#[derive(Debug, Clone, Copy)]
+struct Width(f64);
+
+impl Default for Width {
+    fn default() -> Self {
+        Self(WIDTHS[0])
+    }
+}
+
+impl Width {
+    fn covariance(self, a: &[f32], b: &[f32]) -> f64 {
+        let cosine: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum();
+        ((cosine - 1.0) / self.0).exp()
+    }
 }
 
 impl Verdicts {
@@ -48,7 +64,7 @@ impl Verdicts {
         let mut row: Vec<f64> = Vec::with_capacity(self.factor.len());
         for (known, factor) in self.vectors.iter().zip(&self.factor) {
             let done: f64 = factor.iter().zip(&row).map(|(l, x)| l * x).sum();
-            row.push((covariance(vector, known) - done) / factor[row.len()]);
+            row.push((self.width.covariance(vector, known) - done) / factor[row.len()]);
         }
         row
     }
@@ -61,7 +77,7 @@ impl Verdicts {
         }
         let row = self.row(vector);
         let mean: f64 = row.iter().zip(&self.solved).map(|(a, b)| a * b).sum();
-        let variance = 1.0 - row.iter().map(|x| x * x).sum::<f64>() + NOISE;
+        let variance = 1.0 - row.iter().map(|x| x * x).sum::<f64>();
         let wrong = tail(mean.abs() / variance.sqrt());
         (wrong <= doubt).then_some(mean > 0.0)
     }
@@ -71,9 +87,17 @@ impl Verdicts {
         if self.values.len() >= MOST {
             return;
         }
+        self.add(vector, if meets { 1.0 } else { -1.0 });
+        if self.values.len() >= self.due.max(2 * LEAST) {
+            self.due = self.values.len() * 5 / 4;
+            self.choose_width();
+        }
+    }
+
+    /// Adds an observation.
+    fn add(&mut self, vector: Vec<f32>, value: f64) {
         let mut row = self.row(&vector);
         let rest = 1.0 + NOISE - row.iter().map(|x| x * x).sum::<f64>();
-        let value = if meets { 1.0 } else { -1.0 };
         let done: f64 = row.iter().zip(&self.solved).map(|(a, b)| a * b).sum();
         let diagonal = rest.max(NOISE).sqrt();
         self.solved.push((value - done) / diagonal);
@@ -81,6 +105,32 @@ impl Verdicts {
         self.factor.push(row);
         self.vectors.push(vector);
         self.values.push(value);
+    }
+
+    /// Takes the width under which what was said is the likeliest (Rasmussen and Williams, equation 5.8).
+    fn choose_width(&mut self) {
+        let with_width = |width| {
+            let mut other = Self { width: Width(width), ..Self::default() };
+            self.vectors
+                .iter()
+                .zip(&self.values)
+                .for_each(|(vector, value)| other.add(vector.clone(), *value));
+            other
+        };
+        let likeliest = WIDTHS
+            .map(with_width)
+            .into_iter()
+            .max_by(|a, b| a.log_likelihood().total_cmp(&b.log_likelihood()));
+        if let Some(likeliest) = likeliest {
+            *self = Self { due: self.due, ..likeliest };
+        }
+    }
+
+    /// Logarithm of the likelihood of the values, less a constant of their number.
+    fn log_likelihood(&self) -> f64 {
+        let squares: f64 = self.solved.iter().map(|x| x * x).sum();
+        let diagonals: f64 = self.factor.iter().enumerate().map(|(i, row)| row[i].ln()).sum();
+        -squares / 2.0 - diagonals
     }
 }
 
@@ -125,6 +175,38 @@ mod tests {
         assert_eq!(verdicts.guess(&vector(0.8), 0.05), None);
         // Far from all that was seen.
         assert_eq!(verdicts.guess(&vector(3.9), 0.05), None);
+    }
+
+    #[test]
+    fn subjects_far_apart_need_few_verdicts() {
+        // Two subjects; each text is nearly perpendicular to all others.
+        let mut state = 1_u64;
+        let mut text = |subject: usize| {
+            let mut vector: Vec<f32> = (0..256)
+                .map(|_| {
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+                })
+                .collect();
+            vector[subject] += 4.0;
+            let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            vector.iter_mut().for_each(|x| *x /= norm);
+            vector
+        };
+        let (mut verdicts, mut asked, mut wrong) = (Verdicts::default(), 0, 0);
+        for i in 0..400 {
+            let vector = text(i % 2);
+            match verdicts.guess(&vector, 0.1) {
+                Some(guess) => wrong += usize::from(guess != (i % 2 == 0)),
+                None => {
+                    asked += 1;
+                    verdicts.learn(vector, i % 2 == 0);
+                }
+            }
+        }
+        assert!(asked <= 200, "{asked} of 400");
+        assert!(wrong <= (400 - asked) / 10, "{wrong} of {}", 400 - asked);
     }
 
     #[test]
