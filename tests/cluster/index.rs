@@ -294,6 +294,60 @@ fn a_build_can_be_cancelled() -> Result<()> {
     expect_whole(&mut client)
 }
 
+/// Whatever a build and the threads that help it are doing, a cancel ends it, and leaves nothing.
+#[test]
+fn a_build_can_be_cancelled_in_each_phase() -> Result<()> {
+    let (cluster, database) = cluster_with_table(Options::default(), 20_000)?;
+    let (mut builder, mut other) = (cluster.client(&database)?, cluster.client(&database)?);
+    builder.batch_execute("SET max_parallel_maintenance_workers = 2")?;
+    other.batch_execute(
+        "CREATE FUNCTION cancel_in(wanted text) RETURNS bool LANGUAGE plpgsql AS $$
+         DECLARE seen text;
+         BEGIN
+             LOOP
+                 PERFORM pg_stat_clear_snapshot();
+                 SELECT phase INTO seen FROM pg_stat_progress_create_index;
+                 IF seen = 'building index: ' || wanted THEN
+                     RETURN (SELECT bool_or(pg_cancel_backend(pid)) FROM pg_stat_progress_create_index);
+                 END IF;
+                 IF NOT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE INDEX slow%') THEN
+                     RETURN false;
+                 END IF;
+             END LOOP;
+         END $$",
+    )?;
+    for phase in ["sampling rows", "clustering the sample", "encoding rows", "writing lists"] {
+        let mut cancelled = 0;
+        // A short phase may have passed before it was seen, or before the signal came.
+        for _ in 0..50 {
+            let build = "CREATE INDEX slow ON t USING ann (v vector_l2_ops) WITH (lists = 1000)";
+            let built = std::thread::scope(|scope| {
+                let built = scope.spawn(|| builder.batch_execute(build));
+                let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE INDEX slow%'";
+                while !built.is_finished() && one::<i64>(&mut other, running)? == 0 {}
+                other.query_one("SELECT cancel_in($1)", &[&phase])?;
+                built.join().map_err(|_| anyhow::anyhow!("the builder panicked"))
+            })?;
+            match built {
+                Ok(()) => builder.batch_execute("DROP INDEX slow")?,
+                Err(error) => {
+                    expect_code(error.as_db_error().context("not the server's error")?, "57014")?;
+                    cancelled += 1;
+                    ensure!(
+                        one::<i64>(&mut builder, "SELECT count(*) FROM pg_class WHERE relname = 'slow'")?
+                            == 0
+                    );
+                }
+            }
+            if cancelled == 3 {
+                break;
+            }
+        }
+        ensure!(cancelled == 3, "{phase}: cancelled {cancelled} times");
+    }
+    expect_whole(&mut builder)
+}
+
 /// Pages of garbage are an ERROR with a hint, and the session goes on.
 #[test]
 fn damaged_pages_are_an_error() -> Result<()> {
