@@ -53,11 +53,12 @@ fn expect_whole(client: &mut Client) -> Result<()> {
         let missed: i64 = one(
             client,
             &format!(
-                "SELECT count(*) FROM (SELECT * FROM t ORDER BY id LIMIT 100) AS q
+                "SELECT count(*) FROM (SELECT * FROM t ORDER BY id LIMIT 400) AS q
                  WHERE q.v <> (SELECT v FROM t ORDER BY t.v {operator} q.v LIMIT 1)"
             ),
         )?;
-        ensure!(missed <= 5, "{missed} of 100 rows do not find themselves by {operator}");
+        // The default target lets 20 be missed, and chance half as many more (2.8 standard deviations).
+        ensure!(missed <= 32, "{missed} of 400 rows do not find themselves by {operator}");
     }
     for condition in ["id BETWEEN 50 AND 700", "id = 77", "id > 900 AND id < 2000"] {
         let table: String = one(client, &format!("{sum} t WHERE {condition}"))?;
