@@ -2,6 +2,7 @@
 
 use pg_answer_vector::distance;
 
+use crate::depth::{self, Spread};
 use crate::kmeans::{self, Points};
 use crate::meta::{Calibrated, LEVELS, cost};
 use crate::{Metric, Space};
@@ -28,6 +29,8 @@ pub(crate) struct Calibration {
     taxicab: bool,
     /// For each query its nearest rows so far, as distance and list.
     best: Vec<Vec<(f32, u32)>>,
+    /// For each query how far rows are from it.
+    spreads: Vec<Spread>,
     dots: Vec<f32>,
 }
 
@@ -36,7 +39,8 @@ impl Calibration {
     pub fn new(space: &Space, queries: Points) -> Self {
         let (squares, best) = (queries.squares(), vec![Vec::new(); queries.len()]);
         let (mean, taxicab) = (space.mean_of_products(), space.metric == Metric::L1);
-        Self { queries, squares, mean, taxicab, best, dots: Vec::new() }
+        let spreads = vec![Spread::default(); queries.len()];
+        Self { queries, squares, mean, taxicab, best, spreads, dots: Vec::new() }
     }
 
     /// Distance of a query to a point, less what is the same for all points; or its negative product.
@@ -55,8 +59,14 @@ impl Calibration {
         let (width, n) = (self.queries.width, self.queries.len());
         let mut dots = std::mem::take(&mut self.dots);
         kmeans::products(rows, &self.queries, &mut dots);
-        for ((row, list), dots) in rows.chunks_exact(width).zip(lists).zip(dots.chunks_exact(n)) {
+        for (i, ((row, list), dots)) in
+            rows.chunks_exact(width).zip(lists).zip(dots.chunks_exact(n)).enumerate()
+        {
             let square = row.iter().map(|x| x * x).sum::<f32>();
+            if Spread::takes(i) {
+                let distances = dots.iter().map(|dot| f64::from(square - 2.0 * dot));
+                self.spreads.iter_mut().zip(distances).for_each(|(spread, to)| spread.add(to));
+            }
             let base = self.distance(row, square, 0.0);
             let weight = if self.mean.is_some() { 1.0 } else { 2.0 };
             for (q, dot) in dots.iter().enumerate() {
@@ -91,11 +101,13 @@ impl Calibration {
         // For each query the distances of the lists from the nearest on, less that of the nearest, and of its rows' lists.
         let mut farther: Vec<Vec<f64>> = Vec::with_capacity(self.best.len());
         let mut own: Vec<Vec<f64>> = Vec::with_capacity(self.best.len());
+        let mut nearest: Vec<f64> = Vec::with_capacity(self.best.len());
         for (dots, best) in dots.chunks_exact(lists).zip(&self.best) {
             let mut sorted: Vec<f64> = (0..lists)
                 .map(|i| f64::from(self.distance(centroids.get(i), centroid_squares[i], dots[i])))
                 .collect();
             let least = sorted.iter().copied().fold(f64::INFINITY, f64::min);
+            nearest.push(least);
             sorted.iter_mut().for_each(|to| *to -= least);
             own.push(best.iter().map(|(_, list)| sorted[*list as usize]).collect());
             sorted.sort_unstable_by(f64::total_cmp);
@@ -121,6 +133,29 @@ impl Calibration {
             let visited: usize = farther.iter().map(visited).sum();
             (visited as f64 / farther.len() as f64).round().max(1.0) as u32
         });
-        Calibrated { probes, slope: slope as f32, limits: limits.map(|limit| limit as f32) }
+        let depths = self.depths(&nearest, &own).map(|depth| depth as f32);
+        Calibrated { probes, slope: slope as f32, limits: limits.map(|limit| limit as f32), depths }
+    }
+
+    /// Entries to refine for each of [`LEVELS`], on average, because of the errors of one-bit codes. `nearest` has each query's
+    /// distance of the nearest list, `own` how much farther the lists of its rows are. Zeros if distances are not Euclidean.
+    fn depths(&self, nearest: &[f64], own: &[Vec<f64>]) -> [f64; LEVELS.len()] {
+        let mut depths = [0.0; LEVELS.len()];
+        if self.mean.is_some() || self.taxicab {
+            return depths;
+        }
+        let to_nearest = nearest.iter().zip(&self.squares).map(|(to, square)| to + f64::from(*square));
+        let residual = to_nearest.clone().sum::<f64>() / nearest.len() as f64;
+        let found: usize = own.iter().map(Vec::len).sum();
+        for (((best, own), to_nearest), spread) in
+            self.best.iter().zip(own).zip(to_nearest).zip(&self.spreads)
+        {
+            for ((near, _), farther) in best.iter().zip(own) {
+                let error = depth::error(residual, to_nearest + farther, self.queries.width);
+                let before = spread.before(f64::from(*near), error);
+                depths.iter_mut().zip(before).for_each(|(depth, rows)| *depth += rows / found as f64);
+            }
+        }
+        depths
     }
 }

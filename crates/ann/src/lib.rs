@@ -15,6 +15,7 @@ mod calibrate;
 pub mod check;
 pub mod cluster;
 mod code;
+mod depth;
 pub mod directory;
 pub mod error;
 mod fill;

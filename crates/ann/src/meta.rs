@@ -19,6 +19,7 @@ const VERSION: usize = KEY_COLUMNS + 4;
 const UNCLEAN_SINCE: usize = VERSION + 4;
 const SLOPE: usize = UNCLEAN_SINCE + 8;
 const LIMITS: usize = SLOPE + 4;
+const DEPTHS: usize = LIMITS + 4 * LEVELS.len();
 
 /// Added to the number of lists before a list, so that the first few hardly differ.
 const HEAD: f64 = 3.0;
@@ -61,6 +62,8 @@ pub struct Calibrated {
     pub slope: f32,
     /// Limit of the cost for each of [`LEVELS`]; 0 if it was not measured, since no list costs as little.
     pub limits: [f32; LEVELS.len()],
+    /// Entries to refine for each of [`LEVELS`] at least, because one-bit codes rank rows only about right.
+    pub depths: [f32; LEVELS.len()],
 }
 
 /// What the first page says.
@@ -125,6 +128,7 @@ impl Meta {
                 probes: std::array::from_fn(|i| u32_at(page, 56 + 4 * i)),
                 slope: number(SLOPE),
                 limits: std::array::from_fn(|i| number(LIMITS + 4 * i)),
+                depths: std::array::from_fn(|i| number(DEPTHS + 4 * i)),
             },
             key_columns,
             version: u32_at(page, VERSION),
@@ -161,6 +165,9 @@ impl Meta {
         put(page, SLOPE, &self.calibrated.slope.to_le_bytes());
         for (i, limit) in self.calibrated.limits.iter().enumerate() {
             put(page, LIMITS + 4 * i, &limit.to_le_bytes());
+        }
+        for (i, depth) in self.calibrated.depths.iter().enumerate() {
+            put(page, DEPTHS + 4 * i, &depth.to_le_bytes());
         }
         put(page, KEY_COLUMNS, &self.key_columns.to_le_bytes());
         put(page, VERSION, &self.version.to_le_bytes());
@@ -211,6 +218,11 @@ impl Meta {
                 Reach { slope: f64::from(self.calibrated.slope), limit }
             }
         }
+    }
+
+    /// Entries to refine for a recall at least.
+    pub fn depth_for(&self, recall: f64) -> f64 {
+        between(&self.calibrated.depths.map(f64::from), recall)
     }
 
     /// Lists that were added since the measurement split what the others held.

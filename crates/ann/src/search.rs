@@ -138,6 +138,7 @@ impl Search {
         // The error of a one-bit estimate falls with the root of the bits.
         let refine = if meta.metric == Metric::L1 { TAXICAB * refine } else { refine };
         let refine = refine * (384.0 / space.bits as f64).sqrt().max(1.0);
+        let refine = refine.max(meta.depth_for(effort.recall) / FIRST as f64);
         let work = Work { lists: lists.len(), ..Work::default() };
         Ok(Self {
             query,

@@ -345,3 +345,16 @@ proptest! {
         prop_assert!(all_rows(&index, &rows[0]).into_iter().eq(present));
     }
 }
+
+/// Random vectors of many dimensions are all about as far from each other: one-bit codes tell little, and more are refined.
+#[test]
+fn random_vectors_are_found() {
+    let mut numbers = Numbers::new(8);
+    let mut vectors = |n| (0..n).map(|_| (0..384).map(|_| numbers.uniform()).collect()).collect();
+    let (rows, queries): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (vectors(6000), vectors(40));
+    for metric in [Metric::L2, Metric::Cosine] {
+        let index = Index::build(metric, &rows, 384, 46);
+        let recall = recall(&index, &rows, &queries, None, 10);
+        assert!(recall >= 0.93, "{metric:?}: {recall}");
+    }
+}
