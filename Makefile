@@ -93,6 +93,7 @@ bench-index: everything ## vector indexes side by side: pg_answer's and those th
 .PHONY: bench-inference
 bench-inference: everything ## models beside their peers; PG_ANSWER_PEERS names a Python that has them
 	$(with_pg) cargo bench $(with_server) --bench decoder --bench encoder_rates
+	$(with_pg) $(release_dir)/sessions
 
 .PHONY: lint
 lint: need-pg ## formatting, clippy with warnings denied, licences and sources of dependencies

@@ -260,29 +260,39 @@ COMMENT ON FUNCTION pg_answer_passage(regclass, jsonb, integer, integer) IS 'the
 
 -- A model's scores of passages for a question, in their order. Likelihoods tell passages of one question apart and nothing more,
 -- so that the score that a passage has counts beside its own.
-CREATE FUNCTION pg_answer_rerank(query text, passages text[], scores double precision[]) RETURNS double precision[]
-    AS 'MODULE_PATHNAME', 'pg_answer_rerank_wrapper' LANGUAGE C STABLE STRICT PARALLEL SAFE COST 1000000;
-COMMENT ON FUNCTION pg_answer_rerank(text, text[], double precision[]) IS 'scores of passages anew, by the model to rerank with';
+CREATE FUNCTION pg_answer_rerank(query text, passages text[], scores double precision[], otherwise text) RETURNS double precision[]
+    AS 'MODULE_PATHNAME', 'pg_answer_rerank_wrapper' LANGUAGE C STABLE PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION pg_answer_rerank(text, text[], double precision[], text) IS
+    'scores of passages anew, by the model to rerank with, or by another where there is none';
+
+CREATE FUNCTION pg_answer_check_search(k integer, mode text, expand integer, diversity double precision) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    wrong CONSTANT text := CASE
+        WHEN k IS NULL OR k < 1 THEN 'k must be at least 1'
+        WHEN expand IS NULL OR expand < 0 THEN 'expand must be at least 0'
+        WHEN diversity IS NULL OR NOT diversity BETWEEN 0 AND 1 THEN 'diversity must lie between 0 and 1'
+        WHEN mode IS NULL OR mode NOT IN ('hybrid', 'vector', 'text') THEN format('mode %L is not hybrid, vector or text', mode) END;
+BEGIN
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION '%', wrong USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION pg_answer_check_search(integer, text, integer, double precision) IS 'true, or an error about the first argument that makes no sense';
 
 CREATE FUNCTION pg_answer_retrieve(query text, wanted regclass[], k integer, mode text, filter jsonb, min_score double precision,
-                                   rerank boolean, expand integer, max_staleness interval, diversity double precision)
+                                   rerank boolean, expand integer, max_staleness interval, diversity double precision,
+                                   max_unknown double precision, judge text)
     RETURNS TABLE (source regclass, key jsonb, title text, heading text, content text, score double precision,
                    vector_rank bigint, vector_score double precision, text_rank bigint, text_score double precision,
                    start_char integer, end_char integer, unknown_share double precision, trust double precision)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
-DECLARE
-    wrong text;
 BEGIN
-    wrong := CASE
-        WHEN k IS NULL OR k < 1 THEN 'k must be at least 1'
-        WHEN expand IS NULL OR expand < 0 THEN 'expand must be at least 0'
-        WHEN diversity IS NULL OR NOT diversity BETWEEN 0 AND 1 THEN 'diversity must lie between 0 and 1'
-        WHEN mode IS NULL OR mode NOT IN ('hybrid', 'vector', 'text') THEN format('mode %L is not hybrid, vector or text', mode) END;
-    IF wrong IS NOT NULL THEN
-        RAISE EXCEPTION '%', wrong USING ERRCODE = 'invalid_parameter_value';
-    END IF;
+    PERFORM @extschema@.pg_answer_check_search(k, mode, expand, diversity);
     IF query IS NULL THEN
         RETURN;
     END IF;
@@ -301,15 +311,21 @@ BEGIN
         ), titled AS (
             SELECT *, row_number() OVER (PARTITION BY source, coalesce(to_jsonb(title), key) ORDER BY score DESC NULLS LAST, key, ordinal) AS of_title
             FROM candidates
+        ), doubt AS MATERIALIZED (
+            -- Whether the first document that will be left out is nearly as good as the best.
+            SELECT coalesce(rerank, mode = 'hybrid' AND coalesce(min(unknown_share), 0) <= coalesce(max_unknown, 1)
+                       AND max(score) - (array_agg(score ORDER BY score DESC NULLS LAST) FILTER (WHERE of_title = 1))[least(k, 1000000) + 1] < 0.1,
+                       false) AS anew FROM titled
         ), ordered AS MATERIALIZED (
             -- What is read anew is of many documents: no more than two passages of each, as long as there are others.
-            SELECT *, row_number() OVER (ORDER BY rerank AND of_title > 2, score DESC NULLS LAST, source, key, ordinal) AS before FROM titled
+            SELECT t.*, anew, row_number() OVER (ORDER BY anew AND of_title > 2, score DESC NULLS LAST, source, key, ordinal) AS before
+            FROM titled AS t CROSS JOIN doubt
         ), reranked AS MATERIALIZED (
-            SELECT CASE WHEN rerank AND count(*) > 0 THEN
-                       @extschema@.pg_answer_rerank(query, array_agg(content ORDER BY before), array_agg(score ORDER BY before)) END AS scores
-            FROM ordered WHERE before <= greatest(20, 2 * k)
+            SELECT CASE WHEN bool_or(anew) THEN
+                       @extschema@.pg_answer_rerank(query, array_agg(content ORDER BY before), array_agg(score ORDER BY before), judge) END AS scores
+            FROM ordered WHERE before <= greatest(16, 2 * k::bigint)
         ), judged AS (
-            SELECT o.*, CASE WHEN rerank THEN n.scores[o.before] ELSE o.score END AS final FROM ordered AS o CROSS JOIN reranked AS n
+            SELECT o.*, CASE WHEN anew THEN n.scores[o.before] ELSE o.score END AS final FROM ordered AS o CROSS JOIN reranked AS n
         ), ranked AS MATERIALIZED (
             SELECT *, row_number() OVER (ORDER BY final DESC, before) AS place, dense_rank() OVER (ORDER BY source, key) AS document
             FROM judged WHERE final IS NOT NULL AND (min_score IS NULL OR final >= min_score)
@@ -325,7 +341,8 @@ BEGIN
             LEFT JOIN LATERAL @extschema@.pg_answer_passage(r.source, r.key, m.first_chunk, m.last_chunk) AS w ON m.first_chunk < m.last_chunk
             ORDER BY m.number;
 END $$;
-COMMENT ON FUNCTION pg_answer_retrieve(text, regclass[], integer, text, jsonb, double precision, boolean, integer, interval, double precision) IS
+COMMENT ON FUNCTION pg_answer_retrieve(text, regclass[], integer, text, jsonb, double precision, boolean, integer, interval, double precision,
+                                       double precision, text) IS
     'what rag_retrieve does, in sources that are known';
 
 -- One name, or several as an array: 'docs' or '{docs,articles}'. What is no source is told of here, where the error has the least
@@ -357,7 +374,8 @@ CREATE FUNCTION rag_retrieve(
     LANGUAGE sql STABLE COST 100000 ROWS 5 AS $$
     SELECT r.source, r.key, r.title, r.heading, r.content, r.score, r.vector_rank, r.vector_score, r.text_rank, r.text_score,
            r.start_char, r.end_char
-        FROM @extschema@.pg_answer_retrieve($1, @extschema@.pg_answer_named_sources($2), $3, $4, $5, $6, $7, $8, $9, $10) AS r
+        FROM @extschema@.pg_answer_retrieve($1, @extschema@.pg_answer_named_sources($2), $3, $4, $5, $6, $7, $8, $9, $10,
+                                           NULL, NULL) AS r
 $$;
 COMMENT ON FUNCTION rag_retrieve(text, text, integer, text, jsonb, double precision, boolean, integer, interval, double precision) IS
     'the k passages that fit a question best, best first, by meaning and words, in one source, several (''{a,b}'') or all';

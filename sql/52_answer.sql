@@ -63,10 +63,17 @@ CREATE FUNCTION pg_answer_write(
 COMMENT ON FUNCTION pg_answer_write(text, text[], text[], text, text, text, integer, integer, double precision, bigint, text) IS
     'an answer from some passages, each sentence checked and cited; NULL when they support none';
 
+-- Of wrong arguments it is told before anything is searched for, and with little context.
+CREATE FUNCTION pg_answer_check_answer(model text, max_tokens integer, context_tokens integer, temperature double precision, on_unsupported text)
+    RETURNS boolean
+    AS 'MODULE_PATHNAME', 'pg_answer_check_answer_wrapper' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION pg_answer_check_answer(text, integer, integer, double precision, text) IS
+    'true, or an error about the first argument that makes no sense';
+
 -- What a question finds, whether that can hold an answer, and how long it took.
 CREATE FUNCTION pg_answer_evidence(
     query text, wanted regclass[], k integer, mode text, filter jsonb, rerank boolean, expand integer, min_similarity double precision,
-    max_unknown double precision, OUT passages jsonb, OUT contents text[], OUT titles text[], OUT enough boolean, OUT retrieve_ms double precision)
+    max_unknown double precision, model text, OUT passages jsonb, OUT contents text[], OUT titles text[], OUT enough boolean, OUT retrieve_ms double precision)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -81,14 +88,14 @@ BEGIN
                AND coalesce(bool_or(r.trust < 0.5 OR r.vector_score IS NULL OR min_similarity IS NULL OR r.vector_score >= min_similarity), false)
         INTO passages, contents, titles, enough
         FROM (SELECT *, row_number() OVER () AS place, max(vector_score) OVER () AS nearest, max(text_score) OVER () AS most_words
-              FROM @extschema@.pg_answer_retrieve(query, wanted, k, mode, filter, NULL, rerank, expand, NULL, 0)) AS r
+              FROM @extschema@.pg_answer_retrieve(query, wanted, k, mode, filter, NULL, rerank, expand, NULL, 0, max_unknown, model)) AS r
         -- What is not half as near as the nearest nor has half as many of the words as the best is about something else: small
         -- models would answer from it, whatever it says.
         WHERE min_similarity IS NULL OR r.trust >= 0.5 AND r.vector_score >= r.nearest / 2 OR r.text_score >= r.most_words / 2
            OR r.vector_score IS NULL AND r.text_score IS NULL;
     retrieve_ms := 1000 * extract(epoch FROM clock_timestamp() - began);
 END $$;
-COMMENT ON FUNCTION pg_answer_evidence(text, regclass[], integer, text, jsonb, boolean, integer, double precision, double precision) IS
+COMMENT ON FUNCTION pg_answer_evidence(text, regclass[], integer, text, jsonb, boolean, integer, double precision, double precision, text) IS
     'the passages for an answer, and whether they can hold one';
 
 CREATE FUNCTION pg_answer_details(
@@ -109,7 +116,9 @@ BEGIN
     IF query IS NULL THEN
         RETURN;
     END IF;
-    e := @extschema@.pg_answer_evidence(query, wanted, k, mode, filter, rerank, expand, min_similarity, max_unknown);
+    PERFORM @extschema@.pg_answer_check_search(k, mode, expand, 0);
+    PERFORM @extschema@.pg_answer_check_answer(model_wanted, max_tokens, context_tokens, temperature, on_unsupported);
+    e := @extschema@.pg_answer_evidence(query, wanted, k, mode, filter, rerank, expand, min_similarity, max_unknown, model_wanted);
     p := @extschema@.pg_answer_prompt_for(wanted);
     -- A small model that answers wrongly from several passages may do right with the best alone.
     FOREACH read IN ARRAY CASE WHEN NOT e.enough THEN '{0}' WHEN cardinality(e.contents) > 1 THEN ARRAY[cardinality(e.contents), 1] ELSE '{1}' END LOOP
@@ -144,7 +153,7 @@ CREATE FUNCTION rag_answer_details(
     k integer DEFAULT 5,
     mode text DEFAULT 'hybrid',
     "where" jsonb DEFAULT NULL,
-    rerank boolean DEFAULT false,
+    rerank boolean DEFAULT NULL,
     expand integer DEFAULT 0,
     min_similarity double precision DEFAULT 0.4,
     max_unknown double precision DEFAULT 0.35,
@@ -171,7 +180,7 @@ CREATE FUNCTION rag_answer(
     k integer DEFAULT 5,
     mode text DEFAULT 'hybrid',
     "where" jsonb DEFAULT NULL,
-    rerank boolean DEFAULT false,
+    rerank boolean DEFAULT NULL,
     expand integer DEFAULT 0,
     min_similarity double precision DEFAULT 0.4,
     max_unknown double precision DEFAULT 0.35,
@@ -196,7 +205,7 @@ CREATE FUNCTION rag_prompt(
     k integer DEFAULT 5,
     mode text DEFAULT 'hybrid',
     "where" jsonb DEFAULT NULL,
-    rerank boolean DEFAULT false,
+    rerank boolean DEFAULT NULL,
     expand integer DEFAULT 0,
     model text DEFAULT NULL,
     context_tokens integer DEFAULT 2048,
@@ -204,7 +213,8 @@ CREATE FUNCTION rag_prompt(
     RETURNS text LANGUAGE sql VOLATILE PARALLEL RESTRICTED COST 100000 AS $$
     SELECT @extschema@.pg_answer_prompt($1, e.contents, e.titles, p.system, p.message, $8, $9)
         FROM @extschema@.pg_answer_named_sources($2) AS s(wanted),
-             LATERAL @extschema@.pg_answer_evidence($1, s.wanted, $3, $4, $5, $6, $7, $10, NULL) AS e,
+             LATERAL @extschema@.pg_answer_evidence($1, CASE WHEN @extschema@.pg_answer_check_search($3, $4, $7, 0)
+                 AND @extschema@.pg_answer_check_answer($8, 1, $9, 0, 'drop') THEN s.wanted END, $3, $4, $5, $6, $7, $10, NULL, $8) AS e,
              LATERAL @extschema@.pg_answer_prompt_for(s.wanted) AS p
         WHERE $1 IS NOT NULL
 $$;

@@ -34,7 +34,7 @@ BEGIN
             'SELECT DISTINCT e.wanted FROM @extschema@.pg_answer_each(a.relevant) AS e(wanted)) AS r), '
             -- Passages of one row count once, where the first of them stands.
             'found AS (SELECT a.number, r.key, row_number() OVER (PARTITION BY a.number ORDER BY min(r.place)) AS place FROM asked AS a, LATERAL ('
-            'SELECT f.key, row_number() OVER () AS place FROM @extschema@.pg_answer_retrieve(a.question, $1, $2, $3, NULL, NULL, false, 0, NULL, 0) AS f'
+            'SELECT f.key, row_number() OVER () AS place FROM @extschema@.pg_answer_retrieve(a.question, $1, $2, $3, NULL, NULL, false, 0, NULL, 0, NULL, NULL) AS f'
             ') AS r GROUP BY a.number, r.key), '
             'hits AS (SELECT w.number, w.wanted, w.relevant, min(f.place) AS place FROM wanted AS w LEFT JOIN found AS f ON f.number = w.number AND '
             '@extschema@.pg_answer_is_key(f.key, w.wanted) GROUP BY w.number, w.wanted, w.relevant), '
@@ -84,7 +84,7 @@ BEGIN
         'WITH asked AS (SELECT t.%1$I::text AS question, ARRAY(SELECT e #>> ''{}'' FROM @extschema@.pg_answer_each(to_jsonb(t.%2$I)) AS e) AS expected, '
         'ARRAY(SELECT @extschema@.pg_answer_each(%3$s)) AS relevant FROM %4$s AS t WHERE t.%1$I IS NOT NULL), '
         'answered AS MATERIALIZED (SELECT a.*, a.expected <> ''{}'' OR a.relevant <> ''{}'' AS answerable, d.* FROM asked AS a, '
-        'LATERAL @extschema@.pg_answer_details(a.question, $1, $2, $3, NULL, false, 0, $4, $5, ''drop'', NULL, $6, $7, $8, 0, NULL) AS d), '
+        'LATERAL @extschema@.pg_answer_details(a.question, $1, $2, $3, NULL, NULL, 0, $4, $5, ''drop'', NULL, $6, $7, $8, 0, NULL) AS d), '
         'judged AS (SELECT *, EXISTS (SELECT FROM unnest(expected) AS e WHERE @extschema@.pg_answer_says(answer, e, $9)) AS is_right, '
         'EXISTS (SELECT FROM jsonb_array_elements(citations) AS c, unnest(relevant) AS r WHERE @extschema@.pg_answer_is_key(c -> ''key'', r)) AS cites '
         'FROM answered) '

@@ -98,7 +98,7 @@ CREATE FUNCTION rag_chat(
     k integer DEFAULT 5,
     mode text DEFAULT 'hybrid',
     "where" jsonb DEFAULT NULL,
-    rerank boolean DEFAULT false,
+    rerank boolean DEFAULT NULL,
     expand integer DEFAULT 0,
     min_similarity double precision DEFAULT 0.4,
     max_unknown double precision DEFAULT 0.35,

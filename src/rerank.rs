@@ -7,7 +7,7 @@ use pg_answer_rag::snippet::snippets;
 use pgrx::Array;
 use pgrx::prelude::*;
 
-use crate::error::OrRaise;
+use crate::error::{OrRaise, required};
 use crate::model::{self, check, with_reranker};
 use crate::settings;
 
@@ -29,10 +29,20 @@ fn rerank(
     Some(texts.iter().map(|text| text.and_then(|_| scores.next())).collect())
 }
 
-/// The scores of `passages`, which have `scores` so far, by the model to rerank with.
+/// The scores of `passages`, which have `scores` so far, by the model to rerank with. Where nobody chose one and the default is
+/// not installed it is `otherwise`, by default the generation model.
 #[pg_extern(sql = false)]
-fn pg_answer_rerank(query: &str, passages: Array<&str>, scores: Vec<Option<f64>>) -> Vec<f64> {
-    let name = settings::reranking_model();
+fn pg_answer_rerank(
+    query: Option<&str>,
+    passages: Option<Array<&str>>,
+    scores: Option<Vec<Option<f64>>>,
+    otherwise: Option<&str>,
+) -> Vec<f64> {
+    required!(query, passages, scores);
+    let mut name = settings::reranking_model();
+    if settings::reranking_model_is_default() && !model::is_installed(&name) {
+        name = otherwise.map_or_else(settings::generation_model, str::to_owned);
+    }
     let texts: Vec<&str> = passages.iter().map(Option::unwrap_or_default).collect();
     match judge(query, &texts, &name) {
         Judged::Likely(likelihoods) => {

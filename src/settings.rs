@@ -1,6 +1,6 @@
 //! The settings `pg_answer.*`.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pg_answer_inference::Kernels;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
@@ -36,8 +36,8 @@ static EMBEDDING_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
 static GENERATION_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
-static RERANKING_MODEL: GucSetting<Option<CString>> =
-    GucSetting::<Option<CString>>::new(Some(c"ms-marco-MiniLM-L6-v2"));
+const CROSS_ENCODER: &CStr = c"ms-marco-MiniLM-L6-v2";
+static RERANKING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(CROSS_ENCODER));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static KERNELS: GucSetting<KernelsSetting> = GucSetting::<KernelsSetting>::new(KernelsSetting::Auto);
 static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(1024);
@@ -172,6 +172,11 @@ pub fn generation_model() -> String {
 /// Model of `rerank`.
 pub fn reranking_model() -> String {
     text(&RERANKING_MODEL)
+}
+
+/// Whether nobody chose the model of `rerank`.
+pub fn reranking_model_is_default() -> bool {
+    RERANKING_MODEL.get().as_deref() == Some(CROSS_ENCODER)
 }
 
 /// Threads for one model run in this process; 0 means one per core.

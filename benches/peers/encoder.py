@@ -2,8 +2,10 @@
 the reference vectors.
 
     python benches/peers/encoder.py PROGRAM MODEL_FOLDER FIXTURES
+    python benches/peers/encoder.py MODEL_FOLDER
 
-`make bench-inference` calls it. PROGRAM is the built bench encoder_rates; MODEL_FOLDER holds model.safetensors,
+`make bench-inference` calls both. The second prints a name, and for each text of its input how often a second ONNX
+Runtime's 8-bit model embeds it. PROGRAM is the built bench encoder_rates; MODEL_FOLDER holds model.safetensors,
 config.json and tokenizer.json; FIXTURES is tests/fixtures. Needs numpy, onnx, safetensors, tokenizers, and whichever of
 onnxruntime and openvino is to be measured. Short texts are questions, passages are abstracts. Texts of a batch have
 similar lengths, as sentence-transformers sorts them, so that the peers pad little. All rates are from text to vector,
@@ -69,11 +71,35 @@ def peers(folder):
     return found
 
 
-def main():
-    program, model, fixtures = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+def tokenizer_of(model):
+    """The model's tokenizer, and a function from texts to a padded batch of inputs."""
     tokenizer = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.enable_truncation(256)
     tokenizer.no_padding()
+
+    def inputs(texts):
+        tokenizer.enable_padding()
+        batch = tokenizer.encode_batch(texts)
+        pick = lambda field: np.array([getattr(text, field) for text in batch], dtype=np.int64)
+        return {"input_ids": pick("ids"), "attention_mask": pick("attention_mask")}
+
+    return tokenizer, inputs
+
+
+def one_by_one(model):
+    _, inputs = tokenizer_of(model)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        onnx.save(build(model), folder / "f32.onnx")
+        name, run = next((name, run) for name, run in peers(folder).items() if "int8" in name)
+        print(name, flush=True)
+        for text in sys.stdin:
+            print(rate(lambda: run(inputs([text.strip()]))), flush=True)
+
+
+def beside_ours(program, model, fixtures):
+    tokenizer, inputs = tokenizer_of(model)
+
     def read(name):
         with gzip.open(fixtures / "retrieval" / name, "rt", encoding="utf-8") as file:
             return [json.loads(line)["text"] for line in file]
@@ -85,12 +111,6 @@ def main():
     long = [text for text in read("cranfield/corpus.jsonl.gz") if whole(text)][:16]
     tokens = statistics.mean(length[text] for text in short)
     print(f"{len(short)} short texts of {tokens:.1f} tokens, {len(long)} passages, one text; {THREADS} threads")
-
-    def inputs(texts):
-        tokenizer.enable_padding()
-        batch = tokenizer.encode_batch(texts)
-        pick = lambda field: np.array([getattr(text, field) for text in batch], dtype=np.int64)
-        return {"input_ids": pick("ids"), "attention_mask": pick("attention_mask")}
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
@@ -130,4 +150,7 @@ def main():
             print(f"{name:34} cosine to the reference: mean {np.mean(cosines):.6f}, least {np.min(cosines):.6f}")
 
 
-main()
+if len(sys.argv) == 2:
+    one_by_one(pathlib.Path(sys.argv[1]))
+else:
+    beside_ours(sys.argv[1], *map(pathlib.Path, sys.argv[2:]))

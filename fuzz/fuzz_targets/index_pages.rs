@@ -10,7 +10,7 @@ use pg_answer_ann::insert::{NewRow, insert};
 use pg_answer_ann::memory::MemoryStore;
 use pg_answer_ann::meta::Meta;
 use pg_answer_ann::search::{Effort, Search};
-use pg_answer_ann::split::upkeep;
+use pg_answer_ann::upkeep::upkeep;
 use pg_answer_ann::store::PageStore;
 use pg_answer_ann::sweep::sweep;
 use pg_answer_ann::vacuum::remove;

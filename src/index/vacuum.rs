@@ -1,8 +1,8 @@
 //! `ambulkdelete` and `amvacuumcleanup`.
 
-use pg_answer_ann::split::upkeep;
 use pg_answer_ann::store::PageStore;
 use pg_answer_ann::sweep::sweep;
+use pg_answer_ann::upkeep::upkeep;
 use pg_answer_ann::vacuum::{Removed, remove};
 use pgrx::pg_sys::{self, IndexBulkDeleteCallback, IndexBulkDeleteResult, IndexVacuumInfo};
 

@@ -11,7 +11,7 @@ pub use stats::Run;
 
 use pg_answer_inference::decoder::Message;
 use pg_answer_inference::encoder::{Encoder, Role, Tokens};
-use pg_answer_inference::{Pool, Result};
+use pg_answer_inference::{Error, Pool, Result};
 use pg_answer_models::Kind;
 
 use crate::error::OrRaise;
@@ -29,6 +29,11 @@ pub fn count_tokens(name: &str, text: &str) -> Result<usize> {
         Kind::EncoderDecoder => with_rewriter(name, |rewriter, _| rewriter.count_tokens(text)),
         Kind::CrossEncoder => with_reranker(name, |reranker, _| reranker.count_tokens(text)),
     }
+}
+
+/// Whether there is a model `name`; one that is damaged is.
+pub fn is_installed(name: &str) -> bool {
+    !matches!(cache::kind(name), Err(Error::Model(pg_answer_models::Error::NotInstalled { .. })))
 }
 
 /// The vectors of `batch` by `encoder`, the model `name`.

@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use pgrx::{Array, JsonB};
 use serde_json::{Value, json};
 
+use super::arguments::budget;
 use crate::error::{OrRaise, Report, required};
 use crate::generate::{Choices, Written, reply};
 use crate::model::with_decoder;
@@ -32,9 +33,7 @@ impl<'a> Task<'a> {
         model: Option<&str>,
         context_tokens: i32,
     ) -> Self {
-        let budget = usize::try_from(context_tokens).ok().filter(|n| *n > 0).unwrap_or_else(|| {
-            Report::invalid(format!("context_tokens must be at least 1, not {context_tokens}")).raise()
-        });
+        let budget = budget(context_tokens);
         let model = model.map_or_else(settings::generation_model, str::to_owned);
         let packed = if given.is_empty() {
             Vec::new()

@@ -82,12 +82,7 @@ fn pg_answer_label_probabilities(
 /// The generation model, or where it is not installed the embedding model.
 fn decoder_or_encoder() -> String {
     let name = settings::generation_model();
-    match model::kind(&name) {
-        Err(pg_answer_inference::Error::Model(pg_answer_models::Error::NotInstalled { .. })) => {
-            settings::embedding_model()
-        }
-        _ => name,
-    }
+    if model::is_installed(&name) { name } else { settings::embedding_model() }
 }
 
 /// What the decoder `name` says of each label, as far as it is more than it says without the text.

@@ -129,6 +129,33 @@ fn a_wrong_source_is_a_short_error() -> Result<()> {
     Ok(())
 }
 
+/// So are wrong arguments, before anything is searched for.
+#[test]
+fn wrong_arguments_are_short_errors() -> Result<()> {
+    let (_, mut client) = session("short_arguments")?;
+    docs(&mut client)?;
+    for (argument, code) in [
+        ("k => 0", "22023"),
+        ("mode => 'guess'", "22023"),
+        ("expand => -1", "22023"),
+        ("context_tokens => 0", "22023"),
+        ("model => 'nobody'", "42704"),
+    ] {
+        for function in ["rag_answer", "rag_answer_details", "rag_answer_stream", "rag_prompt"] {
+            let error = error_of(&mut client, &format!("SELECT {function}('x', 'docs', {argument})"))?;
+            expect_code(&error, code)?;
+            let context = error.where_().unwrap_or_default();
+            ensure!(context.lines().count() <= 4, "{function}, {argument}: {context}");
+        }
+    }
+    for argument in ["max_tokens => 0", "on_unsupported => 'burn'"] {
+        let error = error_of(&mut client, &format!("SELECT rag_answer('x', 'docs', {argument})"))?;
+        expect_code(&error, "22023")?;
+        ensure!(error.where_().unwrap_or_default().lines().count() <= 4, "{argument}: {error}");
+    }
+    Ok(())
+}
+
 #[test]
 fn answers_are_evaluated() -> Result<()> {
     let (_, mut client) = session("evaluate_answers")?;

@@ -53,11 +53,12 @@ fn expect_whole(client: &mut Client) -> Result<()> {
         let missed: i64 = one(
             client,
             &format!(
-                "SELECT count(*) FROM (SELECT * FROM t ORDER BY id LIMIT 100) AS q
+                "SELECT count(*) FROM (SELECT * FROM t ORDER BY id LIMIT 400) AS q
                  WHERE q.v <> (SELECT v FROM t ORDER BY t.v {operator} q.v LIMIT 1)"
             ),
         )?;
-        ensure!(missed <= 5, "{missed} of 100 rows do not find themselves by {operator}");
+        // The default target lets 20 be missed, and chance half as many more (2.8 standard deviations).
+        ensure!(missed <= 32, "{missed} of 400 rows do not find themselves by {operator}");
     }
     for condition in ["id BETWEEN 50 AND 700", "id = 77", "id > 900 AND id < 2000"] {
         let table: String = one(client, &format!("{sum} t WHERE {condition}"))?;
@@ -77,7 +78,7 @@ fn cluster_with_table(options: Options, rows: i32) -> Result<(Cluster, String)> 
 }
 
 /// Runs statements until the server dies or `stop`.
-fn work(mut client: Client, statements: &[String]) -> Result<()> {
+fn work(client: &mut Client, statements: &[String]) -> Result<()> {
     for statement in statements {
         client.batch_execute(statement)?;
     }
@@ -111,8 +112,8 @@ fn survives(kills: usize) -> Result<()> {
             });
             next += 20;
         }
-        let client = cluster.client(&database)?;
-        let worker = std::thread::spawn(move || work(client, &statements));
+        let mut client = cluster.client(&database)?;
+        let worker = std::thread::spawn(move || work(&mut client, &statements));
         std::thread::sleep(Duration::from_millis(30 + 271 * round as u64 % 700));
         cluster.kill()?;
         // The worker's session has died, or it was done before.
@@ -177,7 +178,7 @@ fn writers_readers_and_vacuum_at_once() -> Result<()> {
 }
 
 #[test]
-#[ignore = "minutes; all holds but the last count: the oldest rows are found less often than the target says, see docs/index.md"]
+#[ignore = "minutes: for changes of how lists are kept"]
 fn writers_readers_and_vacuum_at_once_for_long() -> Result<()> {
     all_at_once(480)
 }
@@ -188,11 +189,11 @@ fn all_at_once(rounds: i32) -> Result<()> {
     // Rows that nobody changes must be in every result.
     let stable =
         "SELECT count(*) FROM (SELECT id FROM t ORDER BY v <-> vector_of(5) OFFSET 0) AS x WHERE id <= 1000";
-    let writing = &AtomicUsize::new(4);
+    let (writing, vacuums) = (&AtomicUsize::new(4), &AtomicUsize::new(0));
     std::thread::scope(|scope| -> Result<()> {
         let mut workers = Vec::new();
         for writer in 0..4 {
-            let client = cluster.client(&database)?;
+            let mut client = cluster.client(&database)?;
             let first = 10_000 * (writer + 1);
             let statements: Vec<String> = (0..rounds)
                 .flat_map(|i| {
@@ -208,17 +209,29 @@ fn all_at_once(rounds: i32) -> Result<()> {
                 })
                 .collect();
             workers.push(scope.spawn(move || {
-                let done = work(client, &statements);
+                // However slow VACUUM is, one begins while each of the writers is at another part of its rows.
+                let (before, after) = statements.split_at(statements.len() * (writer as usize + 1) / 5);
+                let done = work(&mut client, before).and_then(|()| {
+                    let ended = vacuums.load(Relaxed);
+                    while vacuums.load(Relaxed) < ended.saturating_add(2) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    work(&mut client, after)
+                });
                 writing.fetch_sub(1, Relaxed);
                 done
             }));
         }
         let mut client = cluster.client(&database)?;
         workers.push(scope.spawn(move || {
-            while writing.load(Relaxed) > 0 {
-                client.batch_execute("VACUUM t")?;
+            let mut done = Ok(());
+            while writing.load(Relaxed) > 0 && done.is_ok() {
+                done = client.batch_execute("VACUUM t");
+                vacuums.fetch_add(1, Relaxed);
             }
-            Ok(())
+            // Nobody is to wait for one that has failed.
+            vacuums.store(usize::MAX, Relaxed);
+            Ok(done?)
         }));
         for _ in 0..2 {
             let mut client = cluster.client(&database)?;
@@ -280,6 +293,60 @@ fn a_build_can_be_cancelled() -> Result<()> {
         ensure!(one::<i64>(&mut client, "SELECT count(*) FROM pg_class WHERE relname = 'slow'")? == 0);
     }
     expect_whole(&mut client)
+}
+
+/// Whatever a build and the threads that help it are doing, a cancel ends it, and leaves nothing.
+#[test]
+fn a_build_can_be_cancelled_in_each_phase() -> Result<()> {
+    let (cluster, database) = cluster_with_table(Options::default(), 20_000)?;
+    let (mut builder, mut other) = (cluster.client(&database)?, cluster.client(&database)?);
+    builder.batch_execute("SET max_parallel_maintenance_workers = 2")?;
+    other.batch_execute(
+        "CREATE FUNCTION cancel_in(wanted text) RETURNS bool LANGUAGE plpgsql AS $$
+         DECLARE seen text;
+         BEGIN
+             LOOP
+                 PERFORM pg_stat_clear_snapshot();
+                 SELECT phase INTO seen FROM pg_stat_progress_create_index;
+                 IF seen = 'building index: ' || wanted THEN
+                     RETURN (SELECT bool_or(pg_cancel_backend(pid)) FROM pg_stat_progress_create_index);
+                 END IF;
+                 IF NOT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE INDEX slow%') THEN
+                     RETURN false;
+                 END IF;
+             END LOOP;
+         END $$",
+    )?;
+    for phase in ["sampling rows", "clustering the sample", "encoding rows", "writing lists"] {
+        let mut cancelled = 0;
+        // A short phase may have passed before it was seen, or before the signal came.
+        for _ in 0..50 {
+            let build = "CREATE INDEX slow ON t USING ann (v vector_l2_ops) WITH (lists = 1000)";
+            let built = std::thread::scope(|scope| {
+                let built = scope.spawn(|| builder.batch_execute(build));
+                let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE INDEX slow%'";
+                while !built.is_finished() && one::<i64>(&mut other, running)? == 0 {}
+                other.query_one("SELECT cancel_in($1)", &[&phase])?;
+                built.join().map_err(|_| anyhow::anyhow!("the builder panicked"))
+            })?;
+            match built {
+                Ok(()) => builder.batch_execute("DROP INDEX slow")?,
+                Err(error) => {
+                    expect_code(error.as_db_error().context("not the server's error")?, "57014")?;
+                    cancelled += 1;
+                    ensure!(
+                        one::<i64>(&mut builder, "SELECT count(*) FROM pg_class WHERE relname = 'slow'")?
+                            == 0
+                    );
+                }
+            }
+            if cancelled == 3 {
+                break;
+            }
+        }
+        ensure!(cancelled == 3, "{phase}: cancelled {cancelled} times");
+    }
+    expect_whole(&mut builder)
 }
 
 /// Pages of garbage are an ERROR with a hint, and the session goes on.

@@ -41,7 +41,7 @@ fn rows_of_the_table_are_compared() -> Result<()> {
          CREATE FUNCTION shift(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 0; END';
          CREATE FUNCTION vector_of(i int) RETURNS vector(24) LANGUAGE sql IMMUTABLE AS $$
              SELECT CASE WHEN i % 100 = 0 THEN array_fill(0::real, ARRAY[24]) WHEN i % 101 = 0 THEN NULL ELSE
-                 (SELECT array_agg(sin(i * 0.37 + j * j * 1.7 + shift(i))) FROM generate_series(1, 24) j)::real[] END::vector $$;
+                 (SELECT array_agg(sin(i * 0.37 + j * j * 1.7 + public.shift(i))) FROM generate_series(1, 24) j)::real[] END::public.vector $$;
          CREATE FUNCTION key_of(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i; END';
          INSERT INTO t SELECT i, i % 7 FROM generate_series(1, 3000) i;",
     )?;

@@ -21,7 +21,7 @@ fn cluster() -> Result<(Cluster, String)> {
         "CREATE TABLE t (id int PRIMARY KEY);
          CREATE FUNCTION wide(i int) RETURNS vector(1920) LANGUAGE sql IMMUTABLE AS $$ SELECT
              ((SELECT array_agg(sin(i * 0.37 + j * j * 1.7)) FROM generate_series(1, 16) j)::real[]
-                 || array_fill(0.1::real, ARRAY[1904]))::vector $$",
+                 || array_fill(0.1::real, ARRAY[1904]))::public.vector $$",
     )?;
     Ok((cluster, database))
 }

@@ -283,7 +283,6 @@ fn diversity_puts_what_differs_first() -> Result<()> {
 fn a_language_model_reranks() -> Result<()> {
     let (_, mut client) = session("rerank")?;
     notes(&mut client)?;
-    client.batch_execute("SELECT set_config('pg_answer.reranking_model', generation_model(), false)")?;
     let found = |client: &mut Client, rerank: bool| -> Result<Vec<(i32, f64)>> {
         let sql = "SELECT (key ->> 'id')::int, score FROM rag_retrieve('When does the ferry leave?', 'notes', 7, rerank => $1)";
         Ok(client.query(sql, &[&rerank])?.iter().map(|row| (row.get(0), row.get(1))).collect())
@@ -304,6 +303,21 @@ fn a_language_model_reranks() -> Result<()> {
             "SELECT count(*) FROM rag_retrieve('ferry', 'notes', rerank => true, \"where\" => '{\"id\": 99}')"
         )? == 0
     );
+    // When it is left open, only where the best is hardly better than what would be left out.
+    let mut open = Vec::new();
+    for question in ["When does the ferry leave?", "What is said here?"] {
+        let sql = format!(
+            "SELECT array_agg((key ->> 'id')::int), max(score) - min(score) < 0.1 FROM rag_retrieve('{question}', 'notes', $1, rerank => $2)"
+        );
+        let mut ask = |k: i32, rerank: Option<bool>| client.query_one(&sql, &[&k, &rerank]);
+        let is_open: bool = ask(3, Some(false))?.get(1);
+        let ids = |row: postgres::Row| row.get::<_, Vec<i32>>(0);
+        ensure!(ids(ask(2, None)?) == ids(ask(2, Some(is_open))?), "{question}");
+        open.push(is_open);
+    }
+    ensure!(open == [false, true], "{open:?}");
+    client.batch_execute("SET pg_answer.reranking_model = 'nobody'")?;
+    expect_code(&error_of(&mut client, "SELECT rag_retrieve('ferry', 'notes', rerank => true)")?, "42704")?;
     // What no model reads is told of before anything is searched for long.
     client.batch_execute("SET pg_answer.reranking_model = 'all-MiniLM-L6-v2'")?;
     let wrong = error_of(&mut client, "SELECT rag_retrieve('ferry', 'notes', rerank => true)")?;

@@ -27,7 +27,7 @@ struct Arguments {
     /// Language model; the server's default when absent.
     #[arg(long)]
     model: Option<String>,
-    /// Model to judge the passages found anew with, such as qwen2.5-coder-0.5b-instruct.
+    /// Model to judge the passages found anew with for all questions, such as qwen2.5-coder-0.5b-instruct.
     #[arg(long, value_name = "MODEL")]
     rerank: Option<String>,
     /// Ask the questions that no rule was chosen by.
@@ -89,13 +89,12 @@ fn stands_in(wanted: &str, text: &str) -> bool {
 }
 
 /// The answer from the passage of the right page that holds it, of several the one nearest to the question.
-fn ask_right_passage(client: &mut Client, question: &Question, model: Option<&str>) -> Result<Outcome> {
-    const ANSWER: &str = "SELECT a, a = 'refused' FROM manual AS m, rag_answer($1, ARRAY[m.body], ARRAY[m.title], model => $4, refusal => 'refused') AS a
+fn ask_right_passage(client: &mut Client, question: &Question) -> Result<Outcome> {
+    const ANSWER: &str = "SELECT a, a = 'refused' FROM manual AS m, rag_answer($1, ARRAY[m.body], ARRAY[m.title], refusal => 'refused') AS a
                           WHERE m.id = (SELECT id FROM manual WHERE page = $2
                                         ORDER BY EXISTS (SELECT FROM unnest($3::text[]) AS w WHERE strpos(lower(body), w) > 0) DESC,
                                                  embedding <=> embed_query($1, 'all-MiniLM-L6-v2') LIMIT 1)";
-    let row = client
-        .query_one(ANSWER, &[&question.question, &question.page, &question.must_contain_any, &model])?;
+    let row = client.query_one(ANSWER, &[&question.question, &question.page, &question.must_contain_any])?;
     let pages = question.page.iter().cloned().collect();
     Ok(Outcome { pages, answer: row.get(0), refused: row.get(1), cited: Vec::new() })
 }
@@ -103,18 +102,19 @@ fn ask_right_passage(client: &mut Client, question: &Question, model: Option<&st
 fn ask(client: &mut Client, question: &str, arguments: &Arguments) -> Result<Outcome> {
     const PAGES: &str = "SELECT m.page FROM rag_retrieve($1, 'manual', $2, rerank => $3) WITH ORDINALITY r
                          JOIN manual m ON m.id = (r.key ->> 'id')::bigint ORDER BY r.ordinality";
-    const ANSWER: &str =
-        "SELECT d.answer, d.refused, ARRAY(SELECT m.page FROM jsonb_array_elements(d.citations) AS c
-                              JOIN manual m ON m.id = (c #>> '{key,id}')::bigint)
-                          FROM rag_answer_details($1, 'manual', $2, rerank => $3, model => $4) AS d";
-    let rerank = arguments.rerank.is_some();
-    let pages = client.query(PAGES, &[&question, &arguments.k, &rerank])?;
-    let pages = pages.iter().map(|row| row.get(0)).collect();
+    const ANSWER: &str = "SELECT d.answer, d.refused, p.passages, p.citations FROM rag_answer_details($1, 'manual', $2, rerank => $3) AS d,
+                          LATERAL (SELECT ARRAY(SELECT m.page FROM jsonb_array_elements(d.passages) WITH ORDINALITY AS p(p, n)
+                                                JOIN manual m ON m.id = (p #>> '{key,id}')::bigint ORDER BY n) AS passages,
+                                          ARRAY(SELECT m.page FROM jsonb_array_elements(d.citations) AS c
+                                                JOIN manual m ON m.id = (c #>> '{key,id}')::bigint) AS citations) AS p";
+    let rerank = arguments.rerank.is_some().then_some(true);
     if arguments.no_answers {
+        let pages = client.query(PAGES, &[&question, &arguments.k, &rerank])?;
+        let pages = pages.iter().map(|row| row.get(0)).collect();
         return Ok(Outcome { pages, answer: String::new(), refused: false, cited: Vec::new() });
     }
-    let row = client.query_one(ANSWER, &[&question, &arguments.k, &rerank, &arguments.model])?;
-    Ok(Outcome { pages, answer: row.get(0), refused: row.get(1), cited: row.get(2) })
+    let row = client.query_one(ANSWER, &[&question, &arguments.k, &rerank])?;
+    Ok(Outcome { pages: row.get(2), answer: row.get(0), refused: row.get(1), cited: row.get(3) })
 }
 
 fn main() -> Result<()> {
@@ -125,8 +125,10 @@ fn main() -> Result<()> {
         .dbname("manual")
         .connect(NoTls)
         .context("the demo does not run: make demo")?;
-    if let Some(model) = &arguments.rerank {
-        client.execute("SELECT set_config('pg_answer.reranking_model', $1, false)", &[model])?;
+    for (setting, model) in [("generation_model", &arguments.model), ("reranking_model", &arguments.rerank)] {
+        if let Some(model) = model {
+            client.execute("SELECT set_config('pg_answer.' || $1, $2, false)", &[&setting, model])?;
+        }
     }
     let file = if arguments.held_out { "held_out" } else { "questions" };
     let mut questions: Vec<Question> = fixtures::json_lines(&format!("manual_qa/{file}.jsonl"))?;
@@ -136,7 +138,7 @@ fn main() -> Result<()> {
     let mut asked = Vec::new();
     for question in &questions {
         let outcome = match arguments.right_passage {
-            true => ask_right_passage(&mut client, question, arguments.model.as_deref())?,
+            true => ask_right_passage(&mut client, question)?,
             false => ask(&mut client, &question.question, &arguments)?,
         };
         if arguments.verbose {

@@ -50,6 +50,12 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// What [`encode`] wrote.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let factors = [self.step, self.constant, self.error];
+        factors.into_iter().flat_map(f32::to_le_bytes).chain(self.code.iter().copied()).collect()
+    }
+
     /// Product of a query with the decoded residual.
     pub fn dot(&self, query: &[f32]) -> f32 {
         self.step

@@ -96,6 +96,14 @@ pub(crate) fn lists(store: &impl PageStore, space: &Space, first: Block) -> Resu
     walk_at_once(store, space, first, |list, _| list)
 }
 
+/// All lists with their encoded centroids.
+///
+/// # Errors
+/// [`crate::Error::Corrupt`].
+pub(crate) fn entries(store: &impl PageStore, space: &Space, first: Block) -> Result<Vec<(List, Vec<u8>)>> {
+    walk_at_once(store, space, first, |list, centroid| (list, centroid.to_bytes()))
+}
+
 /// Number of its pages.
 ///
 /// # Errors
@@ -107,6 +115,16 @@ pub(crate) fn pages(store: &impl PageStore, space: &Space, first: Block) -> Resu
         last = block;
     })?;
     Ok(count)
+}
+
+/// Most lists that one of its pages has.
+///
+/// # Errors
+/// [`crate::Error::Corrupt`].
+pub(crate) fn fullest(store: &impl PageStore, space: &Space, first: Block) -> Result<usize> {
+    let mut most = 0;
+    walk(store, space, first, |_, _, (_, i)| most = most.max(i + 1))?;
+    Ok(most)
 }
 
 /// All lists with their centroids.
@@ -194,47 +212,72 @@ pub(crate) fn write(
     Ok(next)
 }
 
-/// Lists that are to take the place of one.
+/// Lists that are to take the place of others.
 pub(crate) struct Replacement<'a> {
     lists: &'a [List],
     centroids: &'a [Vec<u8>],
     width: usize,
-    /// Page and place of the entry of the old list.
-    old: (Block, usize),
-    /// The last page, its entries, and how many of the new lists it shall have one of.
-    tail: (Block, usize),
-    here: usize,
-    /// First of the pages with the others.
+    /// The page that has the entries of all old lists, and their places on it, ascending.
+    page: Block,
+    places: Vec<usize>,
+    /// The last page.
+    tail: Block,
+    /// First of the pages with those of the new lists that these two have no room for.
     next: Block,
 }
 
 impl<'a> Replacement<'a> {
-    /// Prepares it. Nobody else may change the directory from now on.
+    /// Prepares it: entries of the old lists, no more than the [`fullest`] page has, gather on one page. Nobody else may change
+    /// the directory from now on.
     ///
     /// # Errors
-    /// [`crate::Error::Corrupt`] if `old` is not in the directory, and those of the store.
+    /// [`crate::Error::Corrupt`] if an old list is not in the directory, and those of the store.
     pub fn new(
         store: &impl PageStore,
         space: &Space,
         first: Block,
-        old: List,
+        old: &[List],
         lists: &'a [List],
         centroids: &'a [Vec<u8>],
     ) -> Result<Self> {
-        let (mut place, mut tail) = (None, (first, 0));
-        walk(store, space, first, |list, _, (block, i)| {
-            if list == old {
-                place = Some((block, i));
-            }
-            tail = (block, i + 1);
+        let width = space.width;
+        let mut pages: Vec<(Block, Vec<List>)> = Vec::new();
+        walk(store, space, first, |list, _, (block, _)| match pages.last_mut() {
+            Some((last, lists)) if *last == block => lists.push(list),
+            _ => pages.push((block, vec![list])),
         })?;
-        let Some(place) = place else { return corrupt(first, format!("list {} is not in it", old.id)) };
-        let here = lists.len().min(1 + capacity(space.width).saturating_sub(tail.1));
-        let next = write(store, space.width, &lists[here..], &centroids[here..])?;
-        Ok(Self { lists, centroids, width: space.width, old: place, tail, here, next })
+        let is_old = |list: &List| old.contains(list);
+        let found: usize = pages.iter().flat_map(|(_, lists)| lists).filter(|list| is_old(list)).count();
+        let home = pages.iter().position(|(_, lists)| lists.len() >= old.len());
+        let own = pages.iter().position(|(_, lists)| lists.contains(&old[0]) && lists.len() >= old.len());
+        let (true, Some(home)) = (found == old.len(), own.or(home)) else {
+            return corrupt(first, format!("not all of {} lists are in it", old.len()));
+        };
+        for other in (0..pages.len()).filter(|other| *other != home) {
+            let away = pages[other].1.iter().enumerate().filter(|(_, list)| is_old(list)).map(|(i, _)| i);
+            let free = pages[home].1.iter().enumerate().filter(|(_, list)| !is_old(list)).map(|(i, _)| i);
+            let pairs: Vec<(usize, usize)> = away.zip(free).collect();
+            if pairs.is_empty() {
+                continue;
+            }
+            exchange(store, width, (pages[other].0, pages[home].0), &pairs)?;
+            for (away, free) in pairs {
+                let list = pages[other].1[away];
+                pages[other].1[away] = pages[home].1[free];
+                pages[home].1[free] = list;
+            }
+        }
+        let (page, here) = &pages[home];
+        let places: Vec<usize> = (0..here.len()).filter(|i| is_old(&here[*i])).collect();
+        let (tail, entries) = pages.last().map_or((*page, 0), |(tail, lists)| (*tail, lists.len()));
+        let room = |entries: usize| capacity(width).saturating_sub(entries);
+        let room = places.len() + room(here.len()) + if tail == *page { 0 } else { room(entries) };
+        let here = lists.len().min(room);
+        let next = write(store, width, &lists[here..], &centroids[here..])?;
+        Ok(Self { lists, centroids, width, page: *page, places, tail, next })
     }
 
-    /// From now on searches find the new lists, and no longer the old one.
+    /// From now on searches find the new lists, and no longer the old ones.
     ///
     /// # Errors
     /// Those of the store.
@@ -244,17 +287,60 @@ impl<'a> Replacement<'a> {
             meta.version = meta.version.wrapping_add(1);
             meta.unclean_since = store.now();
         })?;
-        let page = change.lock(self.old.0)?;
-        put_entry(change.page_mut(page), self.width, self.old.1, self.lists[0], &self.centroids[0]);
-        let last = if self.tail.0 == self.old.0 { page } else { change.lock(self.tail.0)? };
-        let tail = change.page_mut(last);
-        for i in 1..self.here {
-            put_entry(tail, self.width, self.tail.1 + i - 1, self.lists[i], &self.centroids[i]);
+        let (width, mut new) = (self.width, self.lists.iter().zip(self.centroids));
+        let place = change.lock(self.page)?;
+        let page = change.page_mut(place);
+        let (taken, left) = self.places.split_at(self.places.len().min(self.lists.len()));
+        for (hole, (list, centroid)) in taken.iter().zip(new.by_ref()) {
+            put_entry(page, width, *hole, *list, centroid);
         }
-        page::set_count(tail, self.tail.1 + self.here - 1);
-        page::set_next(tail, self.next);
+        // Entries from the end fill the places that are left.
+        for hole in left.iter().rev() {
+            let last = page::count(page) - 1;
+            let (list, centroid) = entry(page, width, last);
+            let centroid = centroid.to_bytes();
+            put_entry(page, width, *hole, list, &centroid);
+            page::set_count(page, last);
+        }
+        append(page, width, &mut new);
+        let last = if self.tail == self.page { place } else { change.lock(self.tail)? };
+        let page = change.page_mut(last);
+        append(page, width, &mut new);
+        page::set_next(page, self.next);
         change.commit()
     }
+}
+
+/// Adds lists to a page for as long as it has room.
+fn append<'a>(page: &mut [u8], width: usize, new: &mut impl Iterator<Item = (&'a List, &'a Vec<u8>)>) {
+    for i in page::count(page)..capacity(width) {
+        let Some((list, centroid)) = new.next() else { return };
+        put_entry(page, width, i, *list, centroid);
+        page::set_count(page, i + 1);
+    }
+}
+
+/// Exchanges pairs of entries of two pages.
+fn exchange(
+    store: &impl PageStore,
+    width: usize,
+    (a, b): (Block, Block),
+    pairs: &[(usize, usize)],
+) -> Result<()> {
+    let mut change = store.change();
+    // Who walks page by page begins anew.
+    Meta::alter(&mut change, |meta| meta.version = meta.version.wrapping_add(1))?;
+    let places = (change.lock(a)?, change.lock(b)?);
+    for pair in pairs {
+        let of = |page: &[u8], i| {
+            let (list, centroid) = entry(page, width, i);
+            (list, centroid.to_bytes())
+        };
+        let (one, other) = (of(change.page(places.0), pair.0), of(change.page(places.1), pair.1));
+        put_entry(change.page_mut(places.0), width, pair.0, other.0, &other.1);
+        put_entry(change.page_mut(places.1), width, pair.1, one.0, &one.1);
+    }
+    change.commit()
 }
 
 /// The list whose centroid is nearest to a row.

@@ -26,12 +26,14 @@ pub mod list;
 pub mod memory;
 pub mod meta;
 mod page;
+mod regroup;
 mod rotation;
 pub mod search;
+mod source;
 pub mod space;
-pub mod split;
 pub mod store;
 pub mod sweep;
+pub mod upkeep;
 pub mod vacuum;
 pub mod workers;
 

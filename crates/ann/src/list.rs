@@ -157,6 +157,17 @@ impl Layout {
         }
     }
 
+    /// The part of an entry that is on its list page; its record is not.
+    pub(crate) fn entry(&self, page: &[u8], i: usize) -> Entry {
+        let codes = self.codes + i / LANES * LANES * self.code;
+        Entry {
+            add: self.add(page, i),
+            scale: page::f32_at(page, self.scales + 4 * i),
+            bits: (0..self.code).map(|j| page[codes + j * LANES + i % LANES]).collect(),
+            record: Vec::new(),
+        }
+    }
+
     /// Makes an entry a hole, which no score finds.
     pub(crate) fn erase(&self, page: &mut [u8], i: usize) {
         put(page, self.ids + ID_LEN * i, &NO_ROW.to_le_bytes()[..ID_LEN]);

@@ -4,14 +4,14 @@ mod common;
 
 use std::cell::Cell;
 
-use common::{Index, Numbers, clustered, distance, recall};
+use common::{Index, Numbers, clustered, distance, nearest, recall};
 use pg_answer_ann::check::check;
 use pg_answer_ann::filter::{Filter, Test};
 use pg_answer_ann::memory::MemoryChange;
 use pg_answer_ann::meta::Meta;
-use pg_answer_ann::split::upkeep;
 use pg_answer_ann::store::{Block, PageStore};
 use pg_answer_ann::sweep::sweep;
+use pg_answer_ann::upkeep::upkeep;
 use pg_answer_ann::vacuum::{remove, sizes};
 use pg_answer_ann::{Error, Metric};
 use proptest::prelude::*;
@@ -43,9 +43,9 @@ fn an_index_of_nothing_gets_lists() {
                 let done = upkeep(&index.store, &index.space, None, MEMORY).unwrap();
                 assert!(done.split > 0, "{metric:?} {id}");
                 expect_rows(&index, rows, 0..=id as u64);
-                // There is nothing left to be done.
-                let done = upkeep(&index.store, &index.space, None, MEMORY).unwrap();
-                assert_eq!((done.split, done.calibrated), (0, false), "{metric:?} {id}");
+                // Parts may be long again; soon there is nothing left to be done.
+                let mut rounds = (0..5).map(|_| upkeep(&index.store, &index.space, None, MEMORY).unwrap());
+                assert!(rounds.any(|done| (done.split, done.calibrated) == (0, false)), "{metric:?} {id}");
             }
         }
         index.meta = Meta::read(&index.store).unwrap();
@@ -67,6 +67,50 @@ fn what_is_of_one_piece_is_not_split() {
         assert_eq!(upkeep(&index.store, &index.space, None, MEMORY).unwrap().split, 0);
     }
     expect_rows(&index, &rows, 0..3000);
+}
+
+/// Rows that were there before the lists were split again and again are found as well as those that came last.
+#[test]
+fn the_oldest_rows_are_found() {
+    let wave = |i: usize, j: usize| ((i as f32 * 0.37 + (j * j) as f32 * 1.7).sin(), (i * j) as f32 * 0.11);
+    let row = |i| (1..=32).map(|j| wave(i, j)).map(|(a, b)| a + b.cos()).collect();
+    let rows: Vec<Vec<f32>> = (1..=12_000).map(row).collect();
+    let mut index = Index::build(Metric::Cosine, &rows[..1000], 32, 7);
+    for id in 1000..rows.len() {
+        index.insert(id as u64, &rows[id]).unwrap();
+        if id % 200 == 199 {
+            sweep(&index.store, &index.space).unwrap();
+            upkeep(&index.store, &index.space, None, MEMORY).unwrap();
+        }
+    }
+    expect_rows(&index, &rows, 0..12_000);
+    index.meta = Meta::read(&index.store).unwrap();
+    let is_found = |id: &usize| nearest(&index, &rows, &rows[*id], None, 1)[0] == *id as u64;
+    let (oldest, newest) = (0..400, 11_600..12_000);
+    let (oldest, newest) = (oldest.filter(is_found).count(), newest.filter(is_found).count());
+    assert!(oldest >= 380 && newest >= 380, "{oldest} and {newest} of 400");
+}
+
+#[test]
+fn lists_that_have_become_short_are_given_up() {
+    let rows = clustered(8000, 48, 40, 3);
+    let index = Index::build(Metric::L2, &rows, 48, 60);
+    let lists = || sizes(&index.store, &index.meta, &index.space).unwrap().lists;
+    let (before, pages) = (lists(), index.store.len());
+    remove(&index.store, &index.meta, &index.space, |row| row % 20 != 0).unwrap();
+    let merged: usize = (0..12)
+        .map(|_| {
+            sweep(&index.store, &index.space).unwrap();
+            let merged = upkeep(&index.store, &index.space, None, MEMORY).unwrap().merged;
+            expect_rows(&index, &rows, (0..8000).step_by(20));
+            merged
+        })
+        .sum();
+    assert!(merged > 0 && lists() <= 8, "{merged} given up, {} of {before} lists left", lists());
+    sweep(&index.store, &index.space).unwrap();
+    let (used, free) = (sizes(&index.store, &index.meta, &index.space).unwrap(), index.store.count_free());
+    assert!(used.list_pages + used.code_pages < 30, "{used:?}");
+    assert!(index.store.len() <= 2 * pages && free > u64::from(pages) / 2, "{free} pages are free");
 }
 
 #[test]
@@ -247,11 +291,12 @@ fn churn_keeps_size_and_recall() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20))]
 
-    /// Insertions, removals, splits and sweeps in any order leave what a set would hold.
+    /// Insertions, removals, splits, mergers and sweeps in any order leave what a set would hold, whether a page of the directory
+    /// has room for many lists or few.
     #[test]
-    fn like_a_set(steps in prop::collection::vec((0u8..8, 0u64..900), 1..60)) {
-        let rows = clustered(1000, 20, 7, 12);
-        let index = Index::build(Metric::L2, &rows[..50], 20, 2);
+    fn like_a_set(dims in prop::sample::select(vec![20, 1500]), steps in prop::collection::vec((0u8..8, 0u64..900), 1..60)) {
+        let rows = clustered(1000, dims, 7, 12);
+        let index = Index::build(Metric::L2, &rows[..50], dims, 2);
         let mut present: std::collections::BTreeSet<u64> = (0..50).collect();
         for (what, from) in steps {
             match what {

@@ -71,19 +71,22 @@ impl Default for Normalizer {
     }
 }
 
-/// Reads a message field by field: `take` gets the number of a field with its type, and says whether it knows it.
-fn fields(
-    reader: &mut BytesReader,
-    bytes: &[u8],
-    mut take: impl FnMut(&mut BytesReader, u32) -> quick_protobuf::Result<bool>,
-) -> quick_protobuf::Result<()> {
-    while !reader.is_eof() {
-        let tag = reader.next_tag(bytes)?;
-        if !take(reader, tag)? {
-            reader.read_unknown(bytes, tag)?;
+/// Implements reading of a message from its known fields: what becomes of the value of each.
+macro_rules! message {
+    ($type:ty, |$message:ident, $reader:ident, $bytes:ident| { $($tag:path => $take:expr,)* }) => {
+        impl<'a> MessageRead<'a> for $type {
+            fn from_reader($reader: &mut BytesReader, $bytes: &'a [u8]) -> quick_protobuf::Result<Self> {
+                let mut $message = Self::default();
+                while !$reader.is_eof() {
+                    match $reader.next_tag($bytes)? {
+                        $($tag => $take,)*
+                        tag => $reader.read_unknown($bytes, tag)?,
+                    }
+                }
+                Ok($message)
+            }
         }
-    }
-    Ok(())
+    };
 }
 
 /// The tag of a field of `number` whose value is a number of variable length, of four bytes, or has a length.
@@ -108,67 +111,24 @@ const NORMALIZER_MAP: u32 = lengthy(2);
 const NORMALIZER_PREFIX: u32 = varint(3);
 const NORMALIZER_TRIMS: u32 = varint(4);
 
-impl<'a> MessageRead<'a> for Piece {
-    fn from_reader(reader: &mut BytesReader, bytes: &'a [u8]) -> quick_protobuf::Result<Self> {
-        let mut piece = Self::default();
-        fields(reader, bytes, |reader, tag| {
-            match tag {
-                PIECE_TEXT => piece.text = reader.read_string(bytes)?.to_owned(),
-                PIECE_SCORE => piece.score = reader.read_float(bytes)?,
-                PIECE_KIND => piece.kind = reader.read_int32(bytes)?,
-                _ => return Ok(false),
-            }
-            Ok(true)
-        })?;
-        Ok(piece)
-    }
-}
-
-impl<'a> MessageRead<'a> for Trainer {
-    fn from_reader(reader: &mut BytesReader, bytes: &'a [u8]) -> quick_protobuf::Result<Self> {
-        let mut trainer = Self::default();
-        fields(reader, bytes, |reader, tag| {
-            match tag {
-                TRAINER_KIND => trainer.kind = reader.read_int32(bytes)?,
-                _ => return Ok(false),
-            }
-            Ok(true)
-        })?;
-        Ok(trainer)
-    }
-}
-
-impl<'a> MessageRead<'a> for Normalizer {
-    fn from_reader(reader: &mut BytesReader, bytes: &'a [u8]) -> quick_protobuf::Result<Self> {
-        let mut normalizer = Self::default();
-        fields(reader, bytes, |reader, tag| {
-            match tag {
-                NORMALIZER_MAP => normalizer.map = reader.read_bytes(bytes)?.to_owned(),
-                NORMALIZER_PREFIX => normalizer.adds_prefix = reader.read_bool(bytes)?,
-                NORMALIZER_TRIMS => normalizer.trims = reader.read_bool(bytes)?,
-                _ => return Ok(false),
-            }
-            Ok(true)
-        })?;
-        Ok(normalizer)
-    }
-}
-
-impl<'a> MessageRead<'a> for Model {
-    fn from_reader(reader: &mut BytesReader, bytes: &'a [u8]) -> quick_protobuf::Result<Self> {
-        let mut model = Self::default();
-        fields(reader, bytes, |reader, tag| {
-            match tag {
-                PIECES => model.pieces.push(reader.read_message(bytes)?),
-                TRAINER => model.trainer = reader.read_message(bytes)?,
-                NORMALIZER => model.normalizer = reader.read_message(bytes)?,
-                _ => return Ok(false),
-            }
-            Ok(true)
-        })?;
-        Ok(model)
-    }
-}
+message!(Piece, |piece, reader, bytes| {
+    PIECE_TEXT => piece.text = reader.read_string(bytes)?.to_owned(),
+    PIECE_SCORE => piece.score = reader.read_float(bytes)?,
+    PIECE_KIND => piece.kind = reader.read_int32(bytes)?,
+});
+message!(Trainer, |trainer, reader, bytes| {
+    TRAINER_KIND => trainer.kind = reader.read_int32(bytes)?,
+});
+message!(Normalizer, |normalizer, reader, bytes| {
+    NORMALIZER_MAP => normalizer.map = reader.read_bytes(bytes)?.to_owned(),
+    NORMALIZER_PREFIX => normalizer.adds_prefix = reader.read_bool(bytes)?,
+    NORMALIZER_TRIMS => normalizer.trims = reader.read_bool(bytes)?,
+});
+message!(Model, |model, reader, bytes| {
+    PIECES => model.pieces.push(reader.read_message(bytes)?),
+    TRAINER => model.trainer = reader.read_message(bytes)?,
+    NORMALIZER => model.normalizer = reader.read_message(bytes)?,
+});
 
 impl Model {
     /// Reads a model file.

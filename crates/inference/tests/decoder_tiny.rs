@@ -129,6 +129,21 @@ fn quantised_weights_come_close_to_the_reference_logits() {
     }
 }
 
+/// A single answer is read together with its prompt, several are read after it.
+#[test]
+fn an_answer_weighs_the_same_alone_and_beside_others() {
+    let pool = Pool::new(2).unwrap();
+    let mut decoder = load("tiny-qwen2-f32.gguf", &pool);
+    let prompt = decoder.plain_prompt("The keeper climbs the stairs.").unwrap();
+    let mut weigh = |answers: &[&str]| decoder.weigh(&prompt, answers, &pool, &mut || Ok(())).unwrap();
+    let both = weigh(&["He lights the lamp.", "No."]);
+    for (answer, weight) in ["He lights the lamp.", "No."].into_iter().zip(both) {
+        let alone = weigh(&[answer])[0];
+        assert!((alone - weight).abs() < 1e-3, "{answer}: {alone}, {weight}");
+        assert!(alone < 0.0);
+    }
+}
+
 #[test]
 fn results_depend_neither_on_threads_nor_on_how_tokens_go_together() {
     let (one, two) = (Pool::new(1).unwrap(), Pool::new(2).unwrap());

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::citation::{cited, without_citations};
-use crate::words::{StopWords, held_words, is_operator, words};
+use crate::words::{StopWords, held_words, is_operator, says_positive, words};
 use crate::{Passage, REFUSAL};
 
 /// Share of a sentence's own words, weighted by how few passages hold them, that a passage must have to support it.
@@ -22,6 +22,8 @@ const OWN_CITATION: f64 = 0.05;
 const AS_GOOD: f64 = 0.9;
 /// Passages that a sentence cites, at most.
 const MOST_CITED: usize = 2;
+/// What begins a sentence that is about the one before.
+const REFERENCES: [&str; 7] = ["this", "these", "that", "those", "这", "這", "此"];
 
 /// What becomes of a sentence that no passage supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub struct Evidence {
     asked: HashSet<String>,
     /// Those of any text.
     stop: StopWords,
+    /// Whether the sentence before was left out.
+    left_out: bool,
 }
 
 /// A sentence after the check.
@@ -94,12 +98,12 @@ impl Evidence {
         let held =
             |p: &Passage| &held_words(&p.content) | &held_words(p.title.as_deref().unwrap_or_default());
         let stop = StopWords::of(passages.iter().map(|p| p.content.as_str()));
-        Self { held: passages.iter().map(held).collect(), asked: words(query), stop }
+        Self { held: passages.iter().map(held).collect(), asked: words(query), stop, left_out: false }
     }
 
-    /// What becomes of `sentence`, given the passages of [`Evidence::new`]; none if it says nothing.
+    /// What becomes of `sentence`, the next of an answer, given the passages of [`Evidence::new`]; none if it says nothing.
     pub fn look_up(
-        &self,
+        &mut self,
         sentence: &str,
         passages: &[Passage],
         unsupported: Unsupported,
@@ -109,8 +113,16 @@ impl Evidence {
         if said.is_empty() {
             return None;
         }
-        let telling = self.stop.leave(&plain[self.introduction(&plain)..]);
-        let citations = self.supporters(&said, &telling, passages, &cited(sentence));
+        let mut telling = self.stop.leave(&plain[self.introduction(&plain)..]);
+        if says_positive(&plain) {
+            telling.remove("0");
+        }
+        // What it refers to is not there.
+        let is_torn = self.left_out && plain.unicode_words().next().is_some_and(refers_back);
+        let citations = match is_torn {
+            true => Vec::new(),
+            false => self.supporters(&said, &telling, passages, &cited(sentence)),
+        };
         let numbers = || citations.iter().map(|c| format!("[{}]", c.passage + 1)).collect::<String>();
         let text = match unsupported {
             _ if !citations.is_empty() => Some(append(&plain, &numbers())),
@@ -118,6 +130,7 @@ impl Evidence {
             Unsupported::Mark => Some(append(&plain, "[?]")),
             Unsupported::Keep => Some(plain.trim().to_owned()),
         };
+        self.left_out = text.is_none();
         Some(Sentence { text, citations })
     }
 
@@ -179,14 +192,14 @@ impl Evidence {
 /// `answer` to `query` with a citation of the passage that supports it after each sentence, whatever the model cited.
 ///
 /// A sentence is supported by a passage that has half of the words that it adds to the question, rarer ones counting more, and
-/// all of its numbers and names that the question does not have. One that adds nothing must stand in a passage as a whole. A
-/// refusal has no support.
+/// all of its numbers and names that the question does not have. One that adds nothing must stand in a passage as a whole, and
+/// one that begins with "this" must not follow one that is left out. A refusal has no support.
 pub fn check(answer: &str, query: &str, passages: &[Passage], unsupported: Unsupported) -> Checked {
     let mut checked = Checked { text: String::new(), citations: Vec::new(), support: 0.0 };
     if answer.contains(REFUSAL) {
         return checked;
     }
-    let evidence = Evidence::new(query, passages);
+    let mut evidence = Evidence::new(query, passages);
     let mut sentences = 0;
     for sentence in answer.split_sentence_bounds() {
         let Some(found) = evidence.look_up(sentence, passages, unsupported) else { continue };
@@ -211,6 +224,10 @@ fn repeated(said: &HashSet<String>, passages: &[Passage]) -> Option<Citation> {
         let (start, sentence) = sentences.find(|(_, s)| said.is_subset(&words(s)))?;
         Some(Citation { passage, quote: trimmed(start, sentence), support: 1.0 })
     })
+}
+
+fn refers_back(word: &str) -> bool {
+    REFERENCES.contains(&word.to_lowercase().as_str())
 }
 
 /// Numbers, identifiers and operators are right or wrong; words have inflections and synonyms.
@@ -363,6 +380,38 @@ mod tests {
             "The default is 100 connections [2]. The moon is made of cheese."
         );
         assert_eq!(check("100.", QUERY, &[], Unsupported::Drop).text, "");
+    }
+
+    #[test]
+    fn a_sentence_goes_with_the_one_that_it_refers_to() {
+        let cheese = "The moon is made of cheese.";
+        for (rest, kept) in [
+            ("This is why the default is 100 connections.", ""),
+            ("这说明服务器监听 5432 端口。", ""),
+            ("It is 100 connections.", "It is 100 connections [2]."),
+        ] {
+            assert_eq!(text(&format!("{cheese} {rest}"), QUERY), kept);
+        }
+        let all = format!("{cheese} The default is 100 connections. This is max_connections.");
+        assert_eq!(text(&all, QUERY), "The default is 100 connections [2]. This is max_connections [2].");
+        let marked =
+            check(&format!("{cheese} This is max_connections."), QUERY, &passages(), Unsupported::Mark);
+        assert!(marked.text.ends_with("max_connections [2]."), "{}", marked.text);
+    }
+
+    #[test]
+    fn more_than_0_is_no_number_to_be_found() {
+        assert_eq!(
+            text("Set max_connections to more than 0 connections.", QUERY),
+            "Set max_connections to more than 0 connections [2]."
+        );
+        for wrong in [
+            "The default is 0.",
+            "Set max_connections to more than 7.",
+            "Set max_connections to more than 0.5.",
+        ] {
+            assert_eq!(text(wrong, QUERY), "", "{wrong}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ mod tests {
     use crate::check;
 
     const QUERY: &str = "How many connections are allowed, and who may use port 5432?";
-    const ANSWER: &str = "By default 100 are allowed [1]. The moon is made of cheese. See e.g. the setting max_connections.\n\
+    const ANSWER: &str = "By default 100 are allowed [1]. The moon is made of cheese. This is max_connections. See e.g. the setting max_connections.\n\
                           服务器监听 5432 端口。Only at 5 p.m. is it closed. ";
 
     fn passages() -> Vec<Passage> {

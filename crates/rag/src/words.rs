@@ -85,6 +85,16 @@ fn whole_words(text: &str) -> impl Iterator<Item = String> {
     words.chain(text.split(|c| !OPERATOR.contains(c)).filter(|run| is_operator(run)).map(str::to_owned))
 }
 
+/// Whether `text` asks for more than 0, which is a bound and says no value.
+pub(crate) fn says_positive(text: &str) -> bool {
+    let mut before = String::new();
+    whole_words(text).any(|word| {
+        let is_bound = word == "0" && before == "than";
+        before = word;
+        is_bound
+    })
+}
+
 /// Two or more of the characters that operators are made of, not all of which are used as punctuation.
 pub(crate) fn is_operator(word: &str) -> bool {
     word.len() > 1 && word.contains(|c| OPERATOR.contains(c) && !"+-*/!?".contains(c))

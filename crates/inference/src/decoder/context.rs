@@ -49,28 +49,32 @@ impl Context {
         self.cache.reserve(positions)
     }
 
-    /// Makes `ids` all that has been read, keeping the beginning that is the same; gives the logits after the last
-    /// token, and how many tokens need not be read again. The first `fixed` tokens may be kept for other sessions.
+    /// Makes `ids` all that has been read, keeping the beginning that is the same; gives the logits after each of the last
+    /// `outputs` tokens, few enough to be read at once, and how many tokens need not be read again. The first `fixed` tokens
+    /// may be kept for other sessions.
     ///
     /// # Errors
-    /// `InvalidInput` without tokens; as [`Context::extend`].
+    /// `InvalidInput` when there are fewer tokens; as [`Context::extend`].
     pub fn read(
         &mut self,
         model: &Qwen2,
         ids: &[u32],
-        fixed: usize,
+        (fixed, outputs): (usize, usize),
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<(&[f32], usize)> {
-        let Some(before_last) = ids.len().checked_sub(1) else {
+        let Some(before) = ids.len().checked_sub(outputs) else {
             return Err(Error::InvalidInput("the prompt is empty".to_owned()));
         };
-        // The last token is read in any case: its logits are not kept.
-        let same = self.ids.iter().zip(&ids[..before_last]).take_while(|(a, b)| a == b).count();
+        // The last tokens are read in any case: their logits are not kept.
+        let same = self.ids.iter().zip(&ids[..before]).take_while(|(a, b)| a == b).count();
         self.truncate(same);
-        let fixed = Shelf::tokens(fixed.min(before_last), self.cache.bytes_of(1));
+        let fixed = Shelf::tokens(fixed.min(before), self.cache.bytes_of(1));
         let known = if fixed > same { self.begin(model, &ids[..fixed], pool, check)? } else { same };
-        self.forward(model, &ids[self.ids.len()..], 1, Purpose::Read, pool, check)?;
+        if (ids.len() - self.ids.len() - 1) % CHUNK + 1 < outputs {
+            self.forward(model, &ids[self.ids.len()..before], 0, Purpose::Read, pool, check)?;
+        }
+        self.forward(model, &ids[self.ids.len()..], outputs, Purpose::Read, pool, check)?;
         Ok((&self.scratch.logits, known))
     }
 

@@ -6,7 +6,6 @@
 pub struct Isa {
     kind: Kind,
     /// AVX-512 BF16 as well.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     bf16: bool,
 }
 

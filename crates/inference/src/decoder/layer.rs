@@ -60,7 +60,8 @@ pub struct Buffers {
 }
 
 impl Layer {
-    /// Changes `x`, the residual stream of the tokens, and stores their keys and values in `heads`.
+    /// Stores keys and values of the tokens in `heads`, and changes `x`, their residual stream, for the last `wanted`
+    /// of them.
     ///
     /// # Errors
     /// As [`parallel::for_each`].
@@ -69,6 +70,7 @@ impl Layer {
         step: &Step<'_>,
         heads: &mut [Head],
         x: &mut [f32],
+        wanted: usize,
         activations: &mut Activations,
         buffers: &mut Buffers,
     ) -> Result<()> {
@@ -78,7 +80,12 @@ impl Layer {
         activations.fill(isa, pool, (tokens, width), form(&inputs), x, |_, x, row| {
             rms_norm(isa, x, &self.attention_norm, epsilon, row);
         })?;
-        self.attend(step, heads, activations, buffers)?;
+        self.store(step, heads, activations, &mut buffers.inputs)?;
+        if wanted == 0 {
+            return Ok(());
+        }
+        let (x, tokens) = (&mut x[(tokens - wanted) * width..], wanted);
+        self.attend(step, heads, (activations, tokens), buffers)?;
         multiply(isa, pool, [&self.attention_out], activations, Grid::new(x, width), Finish::Add)?;
 
         let gated = [&self.gate, &self.up];
@@ -90,19 +97,17 @@ impl Layer {
         multiply(isa, pool, [&self.down], &buffers.inner, Grid::new(x, width), Finish::Add)
     }
 
-    /// Attention of the normalised tokens `x`, which becomes its results.
-    fn attend(
+    /// Queries, keys and values of the normalised tokens `x`: all of them in `inputs`, keys and values in `heads` too.
+    fn store(
         &self,
         step: &Step<'_>,
         heads: &mut [Head],
-        x: &mut Activations,
-        buffers: &mut Buffers,
+        x: &Activations,
+        inputs: &mut Vec<f32>,
     ) -> Result<()> {
         let &Step { shape, isa, pool, position, rotation } = step;
-        let (size, group, tokens) = (shape.head, shape.heads / shape.key_heads, x.tokens);
-        let (query_width, key_width) = (shape.heads * size, shape.key_heads * size);
-        let stride = query_width + 2 * key_width;
-        let Buffers { inputs, attention, .. } = buffers;
+        let (size, tokens) = (shape.head, x.tokens);
+        let [query_width, key_width, stride] = widths(shape);
         inputs.resize(tokens * stride, 0.0);
         multiply(isa, pool, self.inputs.each_ref(), x, Grid::new(inputs, stride), Finish::Put)?;
 
@@ -129,10 +134,25 @@ impl Layer {
         };
         if tokens < QUERY_TOKENS {
             jobs.iter_mut().for_each(write);
-        } else {
-            parallel::for_each(pool, &mut jobs, write)?;
+            return Ok(());
         }
+        parallel::for_each(pool, &mut jobs, write)
+    }
 
+    /// Attention of the last `tokens` of the tokens that were stored; its results become `x`.
+    fn attend(
+        &self,
+        step: &Step<'_>,
+        heads: &[Head],
+        (x, tokens): (&mut Activations, usize),
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let &Step { shape, isa, pool, .. } = step;
+        let (size, group) = (shape.head, shape.heads / shape.key_heads);
+        let [query_width, _, stride] = widths(shape);
+        let Buffers { inputs, attention, .. } = buffers;
+        let before = x.tokens - tokens;
+        let (inputs, position) = (&inputs[before * stride..], step.position + before);
         attention.resize(tokens * query_width, 0.0);
         let mut jobs = Vec::new();
         for (h, out) in attention.chunks_exact_mut(tokens * group * size).enumerate() {
@@ -159,6 +179,12 @@ impl Layer {
             }
         })
     }
+}
+
+/// Values of a token's queries, of its keys or values, and of all three.
+fn widths(shape: &Shape) -> [usize; 3] {
+    let [queries, keys] = [shape.heads, shape.key_heads].map(|heads| heads * shape.head);
+    [queries, keys, queries + 2 * keys]
 }
 
 dispatch! {

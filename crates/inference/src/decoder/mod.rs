@@ -290,7 +290,7 @@ impl Decoder {
         let mut stream = Stream::new(&options.stop);
         let (mut bytes, mut logprobs) = (Vec::new(), Vec::new());
         let (mut drafter, mut draft, mut passes) = (Drafter::new(), Vec::new(), 0);
-        let (mut logits, reused_tokens) = context.read(model, &prompt.ids, prompt.fixed, pool, check)?;
+        let (mut logits, reused_tokens) = context.read(model, &prompt.ids, (prompt.fixed, 1), pool, check)?;
         let stop = 'answer: loop {
             let mut accepted = 0;
             for logits in logits.chunks_exact(model.shape.vocabulary) {
@@ -361,7 +361,7 @@ impl Decoder {
             let tokens = prompt.len() + forced.len();
             return Err(Error::TooLong { tokens, limit: self.context_length() });
         }
-        let (mut logits, _) = self.context.read(&self.model, prompt, 0, pool, check)?;
+        let (mut logits, _) = self.context.read(&self.model, prompt, (0, 1), pool, check)?;
         let mut out = Vec::new();
         for (i, &id) in forced.iter().enumerate() {
             if i > 0 {
@@ -380,7 +380,7 @@ impl Decoder {
         Ok(out)
     }
 
-    /// As [`LanguageModel::weigh`](crate::LanguageModel::weigh). The prompt is read once.
+    /// As [`LanguageModel::weigh`](crate::LanguageModel::weigh). The prompt is read once, a single answer together with it.
     ///
     /// # Errors
     /// There, too.
@@ -403,16 +403,22 @@ impl Decoder {
             let reason = format!("an answer to be weighed must have 1 to {MOST_WEIGHED} tokens");
             return Err(Error::InvalidInput(reason));
         }
-        let first = context.read(model, &prompt.ids, prompt.fixed, pool, check)?.0.to_vec();
+        // Logits after the prompt and after each token of an answer.
+        let weight = |ids: &[u32], logits: &mut dyn Iterator<Item = &[f32]>| -> Result<f64> {
+            logits.zip(0..).map(|(l, i)| sample::logprob(l, ids.get(i..=i).unwrap_or(tokenizer.ends()))).sum()
+        };
+        if let [ids] = &answers[..] {
+            let text = [&prompt.ids[..], ids].concat();
+            let (logits, _) = context.read(model, &text, (prompt.fixed, ids.len() + 1), pool, check)?;
+            return Ok(vec![weight(ids, &mut logits.chunks_exact(model.shape.vocabulary))?]);
+        }
+        let first = context.read(model, &prompt.ids, (prompt.fixed, 1), pool, check)?.0.to_vec();
         let mut weights = Vec::new();
         for ids in &answers {
             context.truncate(prompt.ids.len());
             let logits = context.extend(model, ids, ids.len(), pool, check)?;
-            let mut weight = sample::logprob(&first, &ids[..1])?;
-            for (i, logits) in logits.chunks_exact(model.shape.vocabulary).enumerate() {
-                weight += sample::logprob(logits, ids.get(i + 1..=i + 1).unwrap_or(tokenizer.ends()))?;
-            }
-            weights.push(weight);
+            let after = logits.chunks_exact(model.shape.vocabulary);
+            weights.push(weight(ids, &mut std::iter::once(&first[..]).chain(after))?);
         }
         Ok(weights)
     }
@@ -425,7 +431,7 @@ impl Decoder {
     /// `check` returns.
     pub fn prefill(&mut self, ids: &[u32], pool: &Pool, check: Check<'_>) -> Result<Vec<f32>> {
         self.check_length(ids)?;
-        Ok(self.context.read(&self.model, ids, 0, pool, check)?.0.to_vec())
+        Ok(self.context.read(&self.model, ids, (0, 1), pool, check)?.0.to_vec())
     }
 
     /// Forgets what was read, so that the next call reads all of its prompt.

@@ -130,9 +130,11 @@ impl Qwen2 {
         activations.of_prompt = purpose == Purpose::Read && rounds(self.isa);
         buffers.inner.of_prompt = activations.of_prompt;
         let step = Step { shape: &self.shape, isa: self.isa, pool, position, rotation };
-        for (layer, heads) in self.layers.iter().zip(cache.layers()) {
+        for (i, (layer, heads)) in self.layers.iter().zip(cache.layers()).enumerate() {
             check()?;
-            layer.run(&step, heads, x, activations, buffers)?;
+            // Of the last layer only the tokens with logits need more than keys and values.
+            let wanted = if i + 1 < self.layers.len() { ids.len() } else { outputs };
+            layer.run(&step, heads, x, wanted, activations, buffers)?;
         }
         check()?;
         if outputs > 0 {

@@ -23,6 +23,12 @@ pub(super) trait Simd {
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// Sum of the lanes.
     unsafe fn sum(a: Self::V) -> f32;
+    /// Sums of the lanes of each of three registers; together they may cost less than one by one.
+    #[inline(always)]
+    unsafe fn sum3([a, b, c]: [Self::V; 3]) -> [f32; 3] {
+        // SAFETY: the caller's promise.
+        unsafe { [Self::sum(a), Self::sum(b), Self::sum(c)] }
+    }
     /// Reads `LANES` elements, aligned to their own size only.
     unsafe fn load_f32(p: *const f32) -> Self::V;
     /// Reads `n` elements, fewer than `LANES`; the other lanes are zero.
@@ -165,7 +171,8 @@ impl Metric for Cosine {
     #[inline(always)]
     unsafe fn finish<S: Simd>((dot, aa, bb): Self::Sums<S>) -> CosineParts {
         // SAFETY: the caller's promise.
-        unsafe { CosineParts { dot: S::sum(dot), norm_a_squared: S::sum(aa), norm_b_squared: S::sum(bb) } }
+        let [dot, norm_a_squared, norm_b_squared] = unsafe { S::sum3([dot, aa, bb]) };
+        CosineParts { dot, norm_a_squared, norm_b_squared }
     }
 }
 

@@ -71,6 +71,24 @@ impl Simd for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn sum3([a, b, c]: [Self::V; 3]) -> [f32; 3] {
+        // Partial sums of a and b, then of all three, move into one register, so that one tree of additions serves
+        // them.
+        let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let cc = _mm256_add_ps(c, _mm256_permute_ps::<0b11_10_11_10>(c));
+        let abc = _mm256_add_ps(
+            _mm256_shuffle_ps::<0b00_00_01_00>(ab, cc),
+            _mm256_shuffle_ps::<0b01_01_11_10>(ab, cc),
+        );
+        let sums = _mm_add_ps(_mm256_castps256_ps128(abc), _mm256_extractf128_ps::<1>(abc));
+        let mut out = [0.0; 4];
+        // SAFETY: there is room for four elements.
+        unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
+        [out[0], out[1], out[2]]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load_f32(p: *const f32) -> Self::V {
         // SAFETY: the caller vouches for 8 elements.
         unsafe { _mm256_loadu_ps(p) }
@@ -159,6 +177,17 @@ impl Simd for Avx512 {
         let eight = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
         // SAFETY: this processor has AVX2 too.
         unsafe { Avx2::sum(eight) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+    unsafe fn sum3([a, b, c]: [Self::V; 3]) -> [f32; 3] {
+        // SAFETY: this processor has AVX2 too.
+        unsafe {
+            Avx2::sum3(
+                [a, b, c].map(|x| _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x))),
+            )
+        }
     }
 
     #[inline]

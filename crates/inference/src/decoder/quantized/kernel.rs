@@ -48,6 +48,7 @@ struct Tile<'a> {
     blocks: usize,
     x: &'a Activations,
     first_token: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     sums: &'a Sums,
 }
 

@@ -7,6 +7,7 @@ use std::arch::x86_64::{
     _mm256_setzero_si256, _mm256_sign_epi8, _mm256_storeu_ps, _mm256_sub_epi8,
 };
 
+use super::super::unpack::Format;
 use super::Tile;
 use crate::decoder::lanes::LANES;
 
@@ -15,39 +16,41 @@ pub fn run(tile: &Tile<'_>, out: &mut [f32]) -> usize {
     let format = tile.format;
     let together = (tile.x.tokens - tile.first_token).min(2);
     assert!(together > 0 && out.len() == tile.panels.len() * tile.x.tokens * LANES);
+    let half_panel = if together == 2 { of_format::<2>(format) } else { of_format::<1>(format) };
     for panel in 0..tile.panels.len() {
         for half in 0..2 {
             // SAFETY: this module is reached only with an `Isa` that has these instructions; `product` checks
             // the lengths that it relies on.
-            unsafe {
-                match (together, format.group, format.has_minimum, format.bits <= 5) {
-                    (2, 32, false, true) => product::<2, 8, false, true>(tile, out, panel, half),
-                    (2, 32, false, false) => product::<2, 8, false, false>(tile, out, panel, half),
-                    (2, 32, true, _) => product::<2, 8, true, true>(tile, out, panel, half),
-                    (2, _, false, true) => product::<2, 4, false, true>(tile, out, panel, half),
-                    (2, _, false, false) => product::<2, 4, false, false>(tile, out, panel, half),
-                    (2, _, true, _) => product::<2, 4, true, true>(tile, out, panel, half),
-                    (_, 32, false, true) => product::<1, 8, false, true>(tile, out, panel, half),
-                    (_, 32, false, false) => product::<1, 8, false, false>(tile, out, panel, half),
-                    (_, 32, true, _) => product::<1, 8, true, true>(tile, out, panel, half),
-                    (_, _, false, true) => product::<1, 4, false, true>(tile, out, panel, half),
-                    (_, _, false, false) => product::<1, 4, false, false>(tile, out, panel, half),
-                    (_, _, true, _) => product::<1, 4, true, true>(tile, out, panel, half),
-                }
-            }
+            unsafe { half_panel(tile, out, panel, half) };
         }
     }
     together
 }
 
-/// Eight rows (the lower or upper `half` of a panel) with `T` tokens. `NARROW`: all codes are at most 31, so that
-/// four 16-bit sums of two products fit into 16 bits; wider codes are made signed first, since products of
-/// unsigned ones do not fit.
+type HalfPanel = unsafe fn(&Tile<'_>, &mut [f32], usize, usize);
+
+/// The product of a format: a sum of 16 bits holds 8, 4 or 2 times two products of 4, 5 or 6 bits.
+fn of_format<const T: usize>(format: Format) -> HalfPanel {
+    match (format.bits, format.group, format.has_minimum) {
+        (4, 32, false) => product::<T, 8, false, 8>,
+        (4, 32, true) => product::<T, 8, true, 8>,
+        (4, _, false) => product::<T, 4, false, 4>,
+        (4, _, true) => product::<T, 4, true, 4>,
+        (5, _, false) => product::<T, 8, false, 4>,
+        (5, _, true) => product::<T, 8, true, 4>,
+        (6, ..) => product::<T, 4, false, 2>,
+        _ => product::<T, 8, false, 0>,
+    }
+}
+
+/// Eight rows (the lower or upper `half` of a panel) with `T` tokens. Groups have `QUADS` times four weights, and sums of
+/// 16 bits hold `SHORTS` times two products; with 0, codes are made signed first, since products of unsigned ones do not
+/// fit.
 ///
 /// # Safety
 /// The processor has AVX2 and FMA; the format is as the parameters say.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn product<const T: usize, const QUADS: usize, const MINIMUM: bool, const NARROW: bool>(
+unsafe fn product<const T: usize, const QUADS: usize, const MINIMUM: bool, const SHORTS: usize>(
     tile: &Tile<'_>,
     out: &mut [f32],
     panel: usize,
@@ -71,22 +74,22 @@ unsafe fn product<const T: usize, const QUADS: usize, const MINIMUM: bool, const
     for group in 0..groups {
         let lines = &one.lines[group * QUADS..][..QUADS];
         let mut dots = [_mm256_setzero_si256(); T];
-        if NARROW && !MINIMUM {
+        if SHORTS > 0 && !MINIMUM {
             for t in 0..T {
                 dots[t] = _mm256_set1_epi32(-offset * sums[t][group]);
             }
         }
-        for (four, lines) in lines.chunks_exact(4).enumerate() {
+        for (some, lines) in lines.chunks_exact(SHORTS.max(1)).enumerate() {
             let mut shorts = [_mm256_setzero_si256(); T];
             for (quad, line) in lines.iter().enumerate() {
-                let at = (group * QUADS + four * 4 + quad) * 4;
+                let at = (group * QUADS + some * SHORTS.max(1) + quad) * 4;
                 // SAFETY: a line has two halves of 32 bytes, aligned to 32.
                 let w = unsafe { _mm256_load_si256(line.0.as_ptr().add(half * 32).cast::<__m256i>()) };
                 for t in 0..T {
                     // SAFETY: `at + 3` is below the width, the checked length of the codes.
                     let x = unsafe { codes[t].as_ptr().add(at).cast::<i32>().read_unaligned() };
                     let x = _mm256_set1_epi32(x);
-                    if NARROW {
+                    if SHORTS > 0 {
                         shorts[t] = _mm256_add_epi16(shorts[t], _mm256_maddubs_epi16(w, x));
                     } else {
                         // |w| is at most 128 and |x| at most 127: two products fit into 16 bits.
@@ -96,7 +99,7 @@ unsafe fn product<const T: usize, const QUADS: usize, const MINIMUM: bool, const
                     }
                 }
             }
-            if NARROW {
+            if SHORTS > 0 {
                 for t in 0..T {
                     dots[t] = _mm256_add_epi32(dots[t], _mm256_madd_epi16(shorts[t], ones));
                 }

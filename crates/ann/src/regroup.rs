@@ -1,0 +1,240 @@
+//! Sharing out the rows of a list and its neighbours anew: a list that has become long gives way to several, a short one to
+//! none, and rows go to the list that is nearest to them now, which no split of one list alone would do (LIRE, in
+//! SPFresh, arXiv 2410.14452).
+//!
+//! Rows are read from their codes and written to new lists, which nobody sees yet. What is inserted meanwhile is carried
+//! over while the first pages of the old lists are locked; then one change of the directory puts the new lists into
+//! the place of the old ones, whose pages stay as they are for searches that have begun.
+
+use std::collections::HashSet;
+
+use crate::build::{ROUNDS, SAMPLES_PER_LIST, through_records};
+use crate::directory::{List, Replacement};
+use crate::error::corrupt;
+use crate::fill::Filling;
+use crate::insert::insert_into;
+use crate::kmeans::{self, Points};
+use crate::list;
+use crate::meta::{META, Meta};
+use crate::source::{Source, Spot};
+use crate::space::Entry;
+use crate::store::{Block, Change, PageStore};
+use crate::{Result, RowId, Space};
+
+/// Times that rows inserted meanwhile are carried over before the lists are locked for the last of them.
+const ROUNDS_BEHIND: usize = 8;
+/// Rows to cluster, at least, if there are as many.
+const LEAST_SAMPLE: usize = 4096;
+
+/// A list of a group.
+pub(crate) struct Member<'a, S> {
+    pub source: Source<'a, S>,
+    /// Its encoded centroid.
+    pub record: &'a [u8],
+    /// About how many lists shall take its place; 1: one with the same centroid.
+    pub parts: usize,
+}
+
+/// Lists whose rows are to be shared out anew.
+pub(crate) struct Group<'a, S> {
+    pub members: Vec<Member<'a, S>>,
+}
+
+/// A new list.
+pub(crate) struct Made {
+    pub list: List,
+    pub record: Vec<u8>,
+    pub centroid: Vec<f32>,
+}
+
+/// The lists that take the rows.
+struct Target {
+    lists: Vec<List>,
+    records: Vec<Vec<u8>>,
+    centroids: Points,
+    squares: Vec<f32>,
+    /// For each member the list that has its centroid.
+    homes: Vec<Option<usize>>,
+}
+
+impl<S: PageStore> Group<'_, S> {
+    /// Puts new lists into the place of these, and returns them. `None`: there was nothing to do, since lists that were to be
+    /// split are of one piece, which is noted on them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn regroup(&self, directory: Block, memory: usize) -> Result<Option<Vec<Made>>> {
+        let Source { store, space, layout, .. } = self.members[0].source;
+        let (mut target, whole) = self.target(memory)?;
+        if target.homes.iter().all(Option::is_some) {
+            return Ok(None);
+        }
+        let mut filling = Filling::new(layout, self.new_ids(target.records.len() as u32)?);
+        let mut seen: Vec<HashSet<RowId>> = self.members.iter().map(|_| HashSet::new()).collect();
+        let mut counted = self.rows()?;
+        for (i, (member, seen)) in self.members.iter().zip(&mut seen).enumerate() {
+            member.source.each_page(None, seen, |spots, points| {
+                target.assign(space, i, spots, points, |to, spot, entry| {
+                    filling.put(store, to, spot.row, &spot.keys, entry)
+                })
+            })?;
+        }
+        target.lists = filling.finish(store)?;
+        for i in whole {
+            let home = target.homes[i].map(|home| target.lists[home]);
+            note_tried(&Source {
+                list: home.unwrap_or(self.members[i].source.list),
+                ..self.members[i].source
+            })?;
+        }
+
+        for _ in 0..ROUNDS_BEHIND {
+            let now = self.rows()?;
+            if now == counted {
+                break;
+            }
+            for i in (0..now.len()).filter(|i| now[*i] != counted[*i]) {
+                self.carry_over(i, None, &mut seen[i], &target)?;
+            }
+            counted = now;
+        }
+        let old: Vec<List> = self.members.iter().map(|member| member.source.list).collect();
+        let replacement = Replacement::new(store, space, directory, &old, &target.lists, &target.records)?;
+        let mut changes = Vec::with_capacity(old.len());
+        for member in &self.members {
+            let mut change = store.change();
+            let page = member.source.lock(&mut change)?;
+            changes.push((change, page));
+        }
+        for (i, (change, page)) in changes.iter_mut().enumerate() {
+            if list::rows(change.page(*page)) != counted[i] {
+                let held = change.page(*page).to_vec();
+                self.carry_over(i, Some(&held), &mut seen[i], &target)?;
+            }
+            list::retire(change.page_mut(*page));
+        }
+        replacement.publish(store)?;
+        changes.into_iter().try_for_each(|(change, _)| change.commit())?;
+        let centroids = target.centroids.values.chunks_exact(space.width).map(<[f32]>::to_vec);
+        let made = target.lists.into_iter().zip(target.records).zip(centroids);
+        Ok(Some(made.map(|((list, record), centroid)| Made { list, record, centroid }).collect()))
+    }
+
+    /// The centroids of the new lists, and the members that are of one piece though they were to be split.
+    fn target(&self, memory: usize) -> Result<(Target, Vec<usize>)> {
+        let width = self.members[0].source.space.width;
+        let (mut records, mut centroids) = (Vec::new(), Points::new(width));
+        let (mut homes, mut whole) = (Vec::with_capacity(self.members.len()), Vec::new());
+        for (i, Member { source, record, parts }) in self.members.iter().enumerate() {
+            let trained = if *parts > 1 { train(source, *parts, memory)? } else { Points::new(width) };
+            if trained.len() > 1 {
+                let (encoded, decoded) = through_records(&trained);
+                records.extend(encoded);
+                centroids.values.extend(decoded.values);
+                homes.push(None);
+                continue;
+            }
+            if *parts > 1 {
+                note_tried(source)?;
+                whole.push(i);
+            }
+            homes.push((*parts > 0).then_some(records.len()));
+            if *parts > 0 {
+                records.push(record.to_vec());
+                centroids.values.extend_from_slice(source.centroid);
+            }
+        }
+        let squares = centroids.squares();
+        Ok((Target { lists: Vec::new(), records, centroids, squares, homes }, whole))
+    }
+
+    /// Numbers for new lists. From now on there may be pages that belong to none.
+    fn new_ids(&self, count: u32) -> Result<std::ops::Range<u32>> {
+        let store = self.members[0].source.store;
+        let mut change = store.change();
+        let meta = Meta::alter(&mut change, |meta| {
+            meta.next_list = meta.next_list.wrapping_add(count);
+            meta.unclean_since = store.now();
+        })?;
+        let Some(first) = meta.next_list.checked_sub(count) else {
+            return corrupt(META, "it has no more numbers for lists");
+        };
+        change.commit()?;
+        Ok(first..meta.next_list)
+    }
+
+    /// Rows of each list.
+    fn rows(&self) -> Result<Vec<u32>> {
+        self.members.iter().map(|member| member.source.rows()).collect()
+    }
+
+    /// Adds the rows of a member that have not been seen to the new lists.
+    fn carry_over(
+        &self,
+        member: usize,
+        held: Option<&[u8]>,
+        seen: &mut HashSet<RowId>,
+        target: &Target,
+    ) -> Result<()> {
+        let here = &self.members[member].source;
+        here.each_page(held, seen, |spots, points| {
+            target.assign(here.space, member, spots, points, |to, spot, entry| {
+                insert_into(here.store, &here.layout, target.lists[to], spot.row, &spot.keys, entry)
+                    .map(|_| ())
+            })
+        })
+    }
+}
+
+impl Target {
+    /// Finds the nearest list for rows of a member. What stays with its centroid keeps its codes, which rounding anew would
+    /// make worse.
+    fn assign(
+        &self,
+        space: &Space,
+        member: usize,
+        spots: &[Spot],
+        points: &Points,
+        mut put: impl FnMut(usize, &Spot, &Entry) -> Result<()>,
+    ) -> Result<()> {
+        let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
+        kmeans::assign(&points.values, &self.centroids, &self.squares, &mut scratch, &mut nearest);
+        for (i, (spot, (to, _))) in spots.iter().zip(&nearest).enumerate() {
+            let to = *to as usize;
+            if Some(to) == self.homes[member] {
+                put(to, spot, &spot.entry)?;
+                continue;
+            }
+            let centroid = self.centroids.get(to);
+            put(to, spot, &space.encode_again(points.get(i), centroid, spot.error(), spot.is_last()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Centroids for about so many parts of a list.
+fn train<S: PageStore>(source: &Source<'_, S>, parts: usize, memory: usize) -> Result<Points> {
+    let (rows, width) = (source.rows()? as usize, source.space.width);
+    let sample = (parts * SAMPLES_PER_LIST).max(LEAST_SAMPLE).min(memory / (8 * width)).max(parts);
+    let step = (rows / sample).max(1);
+    let (mut sample, mut n) = (Points::new(width), 0usize);
+    source.each_page(None, &mut HashSet::new(), |_, points| {
+        for point in points.values.chunks_exact(width) {
+            if n.is_multiple_of(step) {
+                sample.values.extend_from_slice(point);
+            }
+            n += 1;
+        }
+        Ok(())
+    })?;
+    kmeans::train(&sample, parts, ROUNDS, u64::from(source.list.id), || source.store.check())
+}
+
+/// Notes on a list that with so many rows as it has it is of one piece.
+fn note_tried<S: PageStore>(source: &Source<'_, S>) -> Result<()> {
+    let mut change = source.store.change();
+    let first = source.lock(&mut change)?;
+    let rows = list::rows(change.page(first));
+    list::set_tried(change.page_mut(first), rows);
+    change.commit()
+}
