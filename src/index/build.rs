@@ -125,10 +125,11 @@ unsafe fn build_index(heap: Relation, index: Relation, info: *mut IndexInfo) -> 
             plan.sample = plan.sample.max(lists);
         }
         if trainer.len() < plan.sample && seen < table.blocks() {
-            let wanted = 1.2 * plan.sample as f64 / rows.max(1.0) * f64::from(table.blocks());
+            let wanted = plan.sample as f64 / rows.max(1.0) * f64::from(table.blocks());
             trainer = new_trainer();
             let wanted = (wanted as u32).clamp(FIRST_BLOCKS, i32::MAX as u32);
-            sample(&table, wanted, plan.sample, seed as u32, &mut trainer);
+            // The blocks come in their order: to stop early would be to leave out the end of the table.
+            sample(&table, wanted, plan.sample + plan.sample / 4, seed as u32, &mut trainer);
         }
 
         report_phase(TRAIN);

@@ -1,7 +1,7 @@
 //! Building an index: a sample is clustered, then every row is encoded into its list, one pass, pages written when
 //! they are full.
 
-use crate::calibrate::{Calibration, QUERIES};
+use crate::calibrate::{Calibration, LEAST_QUERIES, QUERIES};
 use crate::code::{self, Norm};
 use crate::directory;
 use crate::fill::Filling;
@@ -123,12 +123,13 @@ impl Trainer {
 fn hold_out(points: &mut Points, lists: usize) -> Points {
     let (width, n) = (points.width, points.len());
     let mut queries = Points::new(width);
-    if lists < 2 || n < 4 * QUERIES.max(lists) {
+    if lists < 2 || n < 4 * LEAST_QUERIES.max(lists) {
         return queries;
     }
-    let (step, mut kept) = (n / QUERIES, Vec::with_capacity(points.values.len()));
+    let wanted = (n / 8).clamp(LEAST_QUERIES, QUERIES);
+    let (step, mut kept) = (n / wanted, Vec::with_capacity(points.values.len()));
     for (i, point) in points.values.chunks_exact(width).enumerate() {
-        let is_query = i % step == 0 && queries.len() < QUERIES;
+        let is_query = i % step == 0 && queries.len() < wanted;
         if is_query { &mut queries.values } else { &mut kept }.extend_from_slice(point);
     }
     points.values = kept;

@@ -7,8 +7,10 @@ use crate::kmeans::{self, Points};
 use crate::meta::{Calibrated, LEVELS, cost};
 use crate::{Metric, Space};
 
-/// Rows that serve as queries.
-pub(crate) const QUERIES: usize = 400;
+/// Rows that serve as queries, and the fewest that tell anything. With 400 of 200,000 texts the recall of a build was
+/// wrong by a standard error of 0.0037 at 0.95, with 800 by 0.0026.
+pub(crate) const QUERIES: usize = 800;
+pub(crate) const LEAST_QUERIES: usize = 400;
 /// Neighbours that a recall is about.
 const NEIGHBOURS: usize = 10;
 /// Near rows that a search may miss for each of [`LEVELS`] because it does not visit their lists: most of what the recall
@@ -92,7 +94,7 @@ impl Calibration {
     pub fn measure(&self, centroids: &Points) -> Calibrated {
         let lists = centroids.len();
         let found: usize = self.best.iter().map(Vec::len).sum();
-        if found < QUERIES || lists < 2 {
+        if found < LEAST_QUERIES || lists < 2 {
             return Calibrated::default();
         }
         let mut dots = Vec::new();

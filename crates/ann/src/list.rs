@@ -4,7 +4,7 @@
 //! entry `i` has record `i % per_page` of page `i / per_page`.
 
 use crate::code::{self, Record};
-use crate::kernels::{self, Factors, LANES};
+use crate::kernels::{self, Groups, LANES};
 use crate::page::{self, HEADER, Kind, put, u16_at, u32_at};
 use crate::space::{Entry, Query};
 use crate::store::{Block, NO_BLOCK, PAYLOAD};
@@ -175,25 +175,22 @@ impl Layout {
         set_holes(page, holes(page) + 1);
     }
 
-    /// Estimates the distances, squared ones or negative products, of those of the entries `16 * group ..` that `mask` has
-    /// a bit for; the others get NaN. Returns the bits of those that are numbers.
-    #[inline]
+    /// Estimates the distances, squared ones or negative products, of those of the entries that `masks`, one for each sixteen,
+    /// have a bit for; the others get NaN. Returns how many are numbers.
     pub(crate) fn score(
         &self,
         page: &[u8],
-        group: usize,
         query: &Query,
         base: f32,
-        mask: u16,
-        estimates: &mut [f32; LANES],
-    ) -> u16 {
-        let mut sums = [0; LANES];
-        let codes = &page[self.codes + group * LANES * self.code..][..LANES * self.code];
-        kernels::score(codes, query.tables(), &mut sums);
-        let numbers = |at: usize| page[at + 4 * group * LANES..].first_chunk();
-        let (Some(adds), Some(scales)) = (numbers(self.adds), numbers(self.scales)) else { return 0 };
-        let (step, bias) = query.step_and_bias();
-        kernels::estimate(&sums, Factors { step, bias, base, adds, scales }, mask, estimates)
+        masks: &[u16],
+        estimates: &mut [f32],
+    ) -> usize {
+        let groups = Groups {
+            codes: &page[self.codes..],
+            adds: &page[self.adds..self.scales],
+            scales: &page[self.scales..self.codes],
+        };
+        kernels::score(groups, query.scale(base), masks, estimates)
     }
 }
 

@@ -263,27 +263,22 @@ impl Search {
         if let (Some(last), 1..) = (masks.last_mut(), count % LANES) {
             *last &= (1 << (count % LANES)) - 1;
         }
-        for (group, mask) in masks.iter().enumerate() {
-            if *mask == 0 {
-                self.scores.extend([f32::NAN; LANES]);
-                continue;
-            }
-            let mut scores = [0.0; LANES];
-            let numbers = self.layout.score(page, group, &self.query, base, *mask, &mut scores);
-            let mut valid = numbers.count_ones() as usize;
-            if numbers != *mask {
-                // Holes, or distances beyond single precision.
-                for (i, score) in scores.iter_mut().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
-                    if score.is_nan() && !self.layout.add(page, group * LANES + i).is_nan() {
-                        *score = f32::MAX;
-                        valid += 1;
-                    }
+        let first = self.scores.len();
+        self.scores.resize(first + groups * LANES, f32::NAN);
+        let scores = &mut self.scores[first..];
+        let mut valid = self.layout.score(page, &self.query, base, masks, scores);
+        if valid < masks.iter().map(|mask| mask.count_ones() as usize).sum() {
+            // Holes, or distances beyond single precision.
+            for (i, score) in scores.iter_mut().enumerate() {
+                let passes = masks[i / LANES] >> (i % LANES) & 1 == 1;
+                if passes && score.is_nan() && !self.layout.add(page, i).is_nan() {
+                    *score = f32::MAX;
+                    valid += 1;
                 }
             }
-            self.work.scored += valid;
-            self.left += valid;
-            self.scores.extend(scores);
         }
+        self.work.scored += valid;
+        self.left += valid;
     }
 
     /// Takes about the `n` entries with the least scores; their places in `scores`, ascending.

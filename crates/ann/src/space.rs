@@ -1,7 +1,7 @@
 //! From vectors to coordinates: shape of an index, rotated rows and queries, distances and their bounds.
 
 use crate::code::{self, Norm, Record};
-use crate::kernels::{self, Tables};
+use crate::kernels::{self, Scale, Tables};
 use crate::rotation::Rotation;
 use crate::{Error, MAX_DIMENSIONS, Result};
 
@@ -331,13 +331,9 @@ fn norm_l1(x: &[f32]) -> f64 {
 }
 
 impl Query {
-    /// Tables of the one-bit codes.
-    pub(crate) fn tables(&self) -> Tables<'_> {
-        Tables { low: &self.low, high: &self.high }
-    }
-
-    /// What turns sums of table entries into products: `sum * step - bias`.
-    pub(crate) fn step_and_bias(&self) -> (f32, f32) {
-        (self.step, self.bias)
+    /// What turns one-bit codes of a list, whose base this is, into estimates.
+    pub(crate) fn scale(&self, base: f32) -> Scale<'_> {
+        let tables = Tables { low: &self.low, high: &self.high };
+        Scale { tables, step: self.step, bias: self.bias, base }
     }
 }

@@ -1,6 +1,6 @@
 //! Bodies that the compiler vectorises for the instruction set of the function they are inlined into.
 
-use super::{Factors, LANES, Tables};
+use super::{Groups, LANES, Scale, Tables};
 
 #[inline(always)]
 pub(super) fn hadamard(x: &mut [f32]) {
@@ -58,35 +58,51 @@ pub(super) fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
     low.iter().chain(&high).sum()
 }
 
+/// Sums of the table entries that the bytes of 16 codes select.
 #[inline(always)]
-pub(super) fn score(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
-    *sums = [0; LANES];
+pub(super) fn sums(codes: &[u8], tables: Tables<'_>) -> [u32; LANES] {
+    let mut sums = [0; LANES];
     let tables = tables.low.as_chunks::<16>().0.iter().zip(tables.high.as_chunks::<16>().0);
     for (codes, (low, high)) in codes.as_chunks::<LANES>().0.iter().zip(tables) {
         for (sum, code) in sums.iter_mut().zip(codes) {
             *sum += u32::from(low[usize::from(code & 15)]) + u32::from(high[usize::from(code >> 4)]);
         }
     }
+    sums
 }
 
+/// Scores group after group, with what computes the sums of one.
 #[inline(always)]
-pub(super) fn estimate(
-    sums: &[u32; LANES],
-    factors: Factors<'_>,
-    mask: u16,
-    estimates: &mut [f32; LANES],
-) -> u16 {
-    let Factors { step, bias, base, adds, scales } = factors;
-    let (adds, scales) = (adds.as_chunks::<4>().0, scales.as_chunks::<4>().0);
-    let mut numbers = 0;
-    for i in 0..LANES {
-        // Signed, since vector instructions of all processors convert that; sums are small.
-        let product = sums[i] as i32 as f32 * step - bias;
-        let estimate = base + f32::from_le_bytes(adds[i]) - f32::from_le_bytes(scales[i]) * product;
-        estimates[i] = if mask >> i & 1 == 1 { estimate } else { f32::NAN };
-        numbers |= u16::from(!estimates[i].is_nan()) << i;
+pub(super) fn score(
+    groups: Groups<'_>,
+    query: Scale<'_>,
+    masks: &[u16],
+    estimates: &mut [f32],
+    sums: impl Fn(&[u8], Tables<'_>) -> [u32; LANES],
+) -> usize {
+    let Scale { tables, step, bias, base } = query;
+    let codes = groups.codes.chunks_exact(tables.low.len());
+    let factors = groups.adds.as_chunks::<{ 4 * LANES }>().0.iter();
+    let factors = factors.zip(groups.scales.as_chunks::<{ 4 * LANES }>().0);
+    let mut numbers = [0u32; LANES];
+    for (((mask, out), codes), (adds, scales)) in
+        masks.iter().zip(estimates.as_chunks_mut::<LANES>().0).zip(codes).zip(factors)
+    {
+        if *mask == 0 {
+            *out = [f32::NAN; LANES];
+            continue;
+        }
+        let sums = sums(codes, tables);
+        let (adds, scales) = (adds.as_chunks::<4>().0, scales.as_chunks::<4>().0);
+        for i in 0..LANES {
+            // Signed, since vector instructions of all processors convert that; sums are small.
+            let product = sums[i] as i32 as f32 * step - bias;
+            let estimate = base + f32::from_le_bytes(adds[i]) - f32::from_le_bytes(scales[i]) * product;
+            out[i] = if mask >> i & 1 == 1 { estimate } else { f32::NAN };
+            numbers[i] += u32::from(!out[i].is_nan());
+        }
     }
-    numbers
+    numbers.iter().sum::<u32>() as usize
 }
 
 #[inline(always)]

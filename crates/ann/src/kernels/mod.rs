@@ -22,19 +22,29 @@ pub struct Tables<'a> {
     pub high: &'a [u8],
 }
 
-/// What turns sums of table entries into estimated distances: `base + add - scale * (sum * step - bias)`.
+/// One-bit codes in groups of 16, with their factors as little-endian numbers.
 #[derive(Debug, Clone, Copy)]
-pub struct Factors<'a> {
+pub struct Groups<'a> {
+    /// Byte j of code i of a group is its byte `16 * j + i`.
+    pub codes: &'a [u8],
+    /// For each code a number.
+    pub adds: &'a [u8],
+    /// The same.
+    pub scales: &'a [u8],
+}
+
+/// What turns codes into estimated distances: `base + add - scale * (sum * step - bias)`, where the sum is that of the table
+/// entries that the bytes of a code select.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale<'a> {
+    /// Of a query.
+    pub tables: Tables<'a>,
     /// Of a query.
     pub step: f32,
     /// Of a query.
     pub bias: f32,
     /// Of a list.
     pub base: f32,
-    /// For each code a little-endian number.
-    pub adds: &'a [u8; 4 * LANES],
-    /// The same.
-    pub scales: &'a [u8; 4 * LANES],
 }
 
 /// Kernels of one instruction set. Who holds a reference to one runs on a processor that has the instructions.
@@ -45,8 +55,7 @@ pub struct KernelSet {
     hadamard: unsafe fn(&mut [f32]),
     dot_bytes: unsafe fn(&[f32], &[i8]) -> f32,
     dot_nibbles: unsafe fn(&[f32], &[u8]) -> f32,
-    score: unsafe fn(&[u8], Tables<'_>, &mut [u32; LANES]),
-    estimate: unsafe fn(&[u32; LANES], Factors<'_>, u16, &mut [f32; LANES]) -> u16,
+    score: unsafe fn(Groups<'_>, Scale<'_>, &[u16], &mut [f32]) -> usize,
     within: unsafe fn(&[u8], i64, i64, &mut [u16]),
 }
 
@@ -55,8 +64,7 @@ static PORTABLE: KernelSet = KernelSet {
     hadamard: generic::hadamard,
     dot_bytes: generic::dot_bytes,
     dot_nibbles: generic::dot_nibbles,
-    score: generic::score,
-    estimate: generic::estimate,
+    score: |groups, scale, masks, estimates| generic::score(groups, scale, masks, estimates, generic::sums),
     within: generic::within,
 };
 
@@ -102,23 +110,20 @@ impl KernelSet {
     }
 
     /// See [`score`].
-    pub fn score(&'static self, codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
-        assert!(codes.len() == tables.low.len() && codes.len() == tables.high.len());
-        assert!(codes.len().is_multiple_of(LANES * 8) && codes.len() <= LANES * MOST_BYTES);
-        // SAFETY: as above.
-        unsafe { (self.score)(codes, tables, sums) }
-    }
-
-    /// See [`estimate`].
-    pub fn estimate(
+    pub fn score(
         &'static self,
-        sums: &[u32; LANES],
-        factors: Factors<'_>,
-        mask: u16,
-        estimates: &mut [f32; LANES],
-    ) -> u16 {
+        groups: Groups<'_>,
+        scale: Scale<'_>,
+        masks: &[u16],
+        estimates: &mut [f32],
+    ) -> usize {
+        let Tables { low, high } = scale.tables;
+        assert!(low.len() == high.len() && low.len().is_multiple_of(LANES * 8));
+        assert!((1..=LANES * MOST_BYTES).contains(&low.len()));
+        assert!(estimates.len() == LANES * masks.len() && groups.codes.len() >= low.len() * masks.len());
+        assert!(groups.adds.len().min(groups.scales.len()) >= 4 * LANES * masks.len());
         // SAFETY: as above.
-        unsafe { (self.estimate)(sums, factors, mask, estimates) }
+        unsafe { (self.score)(groups, scale, masks, estimates) }
     }
 
     /// See [`within`].
@@ -156,18 +161,11 @@ pub fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
     best().dot_nibbles(q, code)
 }
 
-/// For each of 16 codes, the sum of the table entries that its bytes select. Byte j of code i is `codes[16 * j + i]`;
-/// the number of bytes is a multiple of 8, [`MOST_BYTES`] at most.
+/// Estimates the distances of those codes of some groups that the masks have a bit for; the others get NaN. Returns how many
+/// are numbers. The bytes of a code are a multiple of 8, [`MOST_BYTES`] at most.
 #[inline]
-pub fn score(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
-    best().score(codes, tables, sums);
-}
-
-/// Turns the sums of 16 codes into estimated distances. Those without a bit in the mask get NaN. Returns the bits of those
-/// that are numbers.
-#[inline]
-pub fn estimate(sums: &[u32; LANES], factors: Factors<'_>, mask: u16, estimates: &mut [f32; LANES]) -> u16 {
-    best().estimate(sums, factors, mask, estimates)
+pub fn score(groups: Groups<'_>, scale: Scale<'_>, masks: &[u16], estimates: &mut [f32]) -> usize {
+    best().score(groups, scale, masks, estimates)
 }
 
 /// Of each group of 16 little-endian numbers clears the bits of those that are not from `least` to `most`, which are
@@ -205,43 +203,41 @@ mod tests {
                     set.name
                 );
 
-                let codes: Vec<u8> = (0..width * 2).map(|_| byte()).collect();
+                // Three groups, of which the second has nothing to score; one code has no number.
+                let codes: Vec<u8> = (0..3 * width * 2).map(|_| byte()).collect();
+                let masks = [u16::MAX, 0, 0x7ffb];
+                let add = |i: usize| if i == 5 { f32::NAN } else { i as f32 };
+                let adds: Vec<u8> = (0..3 * LANES).flat_map(|i| add(i).to_le_bytes()).collect();
+                let scales: Vec<u8> = (0..3 * LANES).flat_map(|i| (0.5 * i as f32).to_le_bytes()).collect();
                 // The largest entries, so that a sum that overflows is seen.
                 for most in [false, true] {
                     let mut table =
                         || -> Vec<u8> { (0..width * 2).map(|_| if most { 255 } else { byte() }).collect() };
                     let (low, high) = (table(), table());
-                    let mut sums = [0; LANES];
-                    set.score(&codes, Tables { low: &low, high: &high }, &mut sums);
-                    for (i, sum) in sums.into_iter().enumerate() {
-                        let want: u32 = (0..width / 8)
+                    let mut estimates = [0.0; 3 * LANES];
+                    let groups = Groups { codes: &codes, adds: &adds, scales: &scales };
+                    let tables = Tables { low: &low, high: &high };
+                    let scale = Scale { tables, step: 0.25, bias: 3.0, base: 7.0 };
+                    assert_eq!(set.score(groups, scale, &masks, &mut estimates), 15 + 14, "{}", set.name);
+                    for (i, estimate) in estimates.into_iter().enumerate() {
+                        let (group, lane) = (i / LANES, i % LANES);
+                        let sum: u32 = (0..width / 8)
                             .map(|j| {
-                                let byte = codes[16 * j + i];
+                                let byte = codes[group * width * 2 + 16 * j + lane];
                                 u32::from(low[16 * j + usize::from(byte & 15)])
                                     + u32::from(high[16 * j + usize::from(byte >> 4)])
                             })
                             .sum();
-                        assert_eq!(sum, want, "{} {width} code {i}", set.name);
+                        let want = 7.0 + add(i) - 0.5 * i as f32 * (0.25 * sum as f32 - 3.0);
+                        let is_number = masks[group] >> lane & 1 == 1 && !want.is_nan();
+                        let fits = (estimate - want).abs() <= 1e-4 * want.abs();
+                        assert!(
+                            if is_number { fits } else { estimate.is_nan() },
+                            "{} {width} code {i}: {estimate}, not {want}",
+                            set.name
+                        );
                     }
                 }
-            }
-            let (mut adds, mut scales) = ([0; 4 * LANES], [0; 4 * LANES]);
-            for i in 0..LANES {
-                let add = if i == 5 { f32::NAN } else { i as f32 };
-                adds[4 * i..][..4].copy_from_slice(&add.to_le_bytes());
-                scales[4 * i..][..4].copy_from_slice(&(0.5 * i as f32).to_le_bytes());
-            }
-            let factors = Factors { step: 0.25, bias: 3.0, base: 7.0, adds: &adds, scales: &scales };
-            let (sums, mut estimates) = (std::array::from_fn(|i| 8 * i as u32), [0.0; LANES]);
-            assert_eq!(set.estimate(&sums, factors, 0x7fff, &mut estimates), 0x7fdf, "{}", set.name);
-            for (i, estimate) in estimates.into_iter().enumerate() {
-                let x = i as f32;
-                let want = 7.0 + x - 0.5 * x * (2.0 * x - 3.0);
-                assert!(
-                    if i == 5 || i == 15 { estimate.is_nan() } else { estimate == want },
-                    "{} {i}",
-                    set.name
-                );
             }
             let numbers: Vec<i64> =
                 (0..64).map(|i| [i64::MIN, i64::MAX, 0, i - 30][i as usize % 4]).collect();

@@ -2,13 +2,13 @@
 
 use std::arch::x86_64::*;
 
-use super::{Factors, KernelSet, LANES, Tables, generic};
+use super::{Groups, KernelSet, LANES, Scale, Tables, generic};
 
 /// Compiles the generic bodies for one instruction set.
 macro_rules! compiled_for {
-    ($module:ident, $features:literal) => {
+    ($module:ident, $features:literal, $sums:ident) => {
         mod $module {
-            use super::{Factors, LANES, generic};
+            use super::{Groups, Scale, generic};
 
             #[target_feature(enable = $features)]
             pub(super) unsafe fn hadamard(x: &mut [f32]) {
@@ -26,13 +26,16 @@ macro_rules! compiled_for {
             }
 
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn estimate(
-                sums: &[u32; LANES],
-                factors: Factors<'_>,
-                mask: u16,
-                estimates: &mut [f32; LANES],
-            ) -> u16 {
-                generic::estimate(sums, factors, mask, estimates)
+            pub(super) unsafe fn score(
+                groups: Groups<'_>,
+                scale: Scale<'_>,
+                masks: &[u16],
+                estimates: &mut [f32],
+            ) -> usize {
+                // SAFETY: the features are those of this function; the caller has checked the lengths.
+                generic::score(groups, scale, masks, estimates, |codes, tables| unsafe {
+                    super::$sums(codes, tables)
+                })
             }
 
             #[target_feature(enable = $features)]
@@ -43,16 +46,15 @@ macro_rules! compiled_for {
     };
 }
 
-compiled_for!(avx2, "avx2,fma");
-compiled_for!(avx512, "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq");
+compiled_for!(avx2, "avx2,fma", sums_avx2);
+compiled_for!(avx512, "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq", sums_avx512);
 
 pub(super) static AVX2: KernelSet = KernelSet {
     name: "avx2",
     hadamard: avx2::hadamard,
     dot_bytes: avx2::dot_bytes,
     dot_nibbles: avx2::dot_nibbles,
-    score: score_avx2,
-    estimate: avx2::estimate,
+    score: avx2::score,
     within: avx2::within,
 };
 
@@ -61,8 +63,7 @@ pub(super) static AVX512: KernelSet = KernelSet {
     hadamard: avx512::hadamard,
     dot_bytes: avx512::dot_bytes,
     dot_nibbles: avx512::dot_nibbles,
-    score: score_avx512,
-    estimate: avx512::estimate,
+    score: avx512::score,
     within: avx512::within,
 };
 
@@ -70,8 +71,9 @@ pub(super) static AVX512: KernelSet = KernelSet {
 // the pairs as they are, `odd` only the upper bytes: the sum of the lower ones is all − 256·odd, modulo 2^16. A lane
 // sees at most 224 bytes of 255, which does not overflow.
 
+#[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn score_avx2(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
+unsafe fn sums_avx2(codes: &[u8], tables: Tables<'_>) -> [u32; LANES] {
     let nibble = _mm256_set1_epi8(15);
     let (mut all, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
     for at in (0..codes.len()).step_by(32) {
@@ -96,15 +98,18 @@ unsafe fn score_avx2(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) 
         let first = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(x));
         _mm256_add_epi32(first, _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(x)))
     };
-    interleave(lanes(even), lanes(odd), sums);
+    let (first, second) = interleave(lanes(even), lanes(odd));
+    // SAFETY: all are 16 numbers of 32 bits.
+    unsafe { std::mem::transmute([first, second]) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn score_avx512(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]) {
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+unsafe fn sums_avx512(codes: &[u8], tables: Tables<'_>) -> [u32; LANES] {
     let nibble = _mm512_set1_epi8(15);
     let (mut all, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
     for at in (0..codes.len()).step_by(64) {
-        // SAFETY: as in `score_avx2`.
+        // SAFETY: as in `sums_avx2`.
         let (code, low, high) = unsafe {
             (
                 _mm512_loadu_si512(codes.as_ptr().add(at).cast()),
@@ -126,18 +131,17 @@ unsafe fn score_avx512(codes: &[u8], tables: Tables<'_>, sums: &mut [u32; LANES]
         let sum = _mm512_add_epi32(first, _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(x)));
         _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
     };
-    interleave(lanes(even), lanes(odd), sums)
+    let (first, second) = interleave(lanes(even), lanes(odd));
+    // One register, since two would have to be stored to be read as one.
+    let sums = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
+    // SAFETY: both are 16 numbers of 32 bits.
+    unsafe { std::mem::transmute(sums) }
 }
 
-/// Writes even and odd elements in turn.
+/// Even and odd elements in turn.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn interleave(even: __m256i, odd: __m256i, sums: &mut [u32; LANES]) {
+fn interleave(even: __m256i, odd: __m256i) -> (__m256i, __m256i) {
     let (low, high) = (_mm256_unpacklo_epi32(even, odd), _mm256_unpackhi_epi32(even, odd));
-    // SAFETY: two stores of 8 numbers fill the 16.
-    unsafe {
-        let out = sums.as_mut_ptr().cast::<__m256i>();
-        _mm256_storeu_si256(out, _mm256_permute2x128_si256::<0x20>(low, high));
-        _mm256_storeu_si256(out.add(1), _mm256_permute2x128_si256::<0x31>(low, high));
-    }
+    (_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high))
 }
