@@ -14,8 +14,8 @@ pub(crate) const LEAST_QUERIES: usize = 400;
 /// Neighbours that a recall is about.
 const NEIGHBOURS: usize = 10;
 /// Near rows that a search may miss for each of [`LEVELS`] because it does not visit their lists: most of what the recall
-/// allows, less where few of the rows that were measured tell it. The codes cost the rest.
-const MISSES: [f64; LEVELS.len()] = [0.165, 0.08, 0.038, 0.0205, 0.0045, 0.0023];
+/// allows, less one standard error of the measurement. The codes cost the rest.
+const MISSES: [f64; LEVELS.len()] = [0.165, 0.092, 0.038, 0.0205, 0.0065, 0.0033];
 /// Weight of a list's distance in its cost, for distances in units of how much farther than the nearest list they all are
 /// on average. More visits fewer lists on average, less makes the queries more alike.
 const SLOPE: f64 = 4.0;
@@ -117,17 +117,20 @@ impl Calibration {
         }
         let spread: f64 = farther.iter().flatten().sum::<f64>() / (farther.len() * lists) as f64;
         let slope = if spread.is_normal() { SLOPE / spread } else { 0.0 };
-        let mut costs: Vec<f64> = farther
+        let costs: Vec<Vec<f64>> = farther
             .iter()
             .zip(&own)
-            .flat_map(|(farther, own)| own.iter().map(|to| (farther.partition_point(|x| x < to), *to)))
-            .map(|(before, to)| cost(slope, before, to))
+            .map(|(farther, own)| {
+                own.iter().map(|to| cost(slope, farther.partition_point(|x| x < to), *to)).collect()
+            })
             .collect();
-        costs.sort_unstable_by(f64::total_cmp);
-        let limits = MISSES.map(|misses| {
-            let at = ((1.0 - misses) * costs.len() as f64) as usize;
-            costs[at.min(costs.len() - 1)]
-        });
+        let mut sorted: Vec<f64> = costs.iter().flatten().copied().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let quantile = |misses: f64| {
+            let at = ((1.0 - misses) * sorted.len() as f64) as usize;
+            sorted[at.min(sorted.len() - 1)]
+        };
+        let limits = MISSES.map(|misses| quantile(misses - standard_error(&costs, quantile(misses))));
         let probes = limits.map(|limit| {
             let visited = |farther: &Vec<f64>| {
                 farther.iter().enumerate().take_while(|(i, to)| cost(slope, *i, **to) <= limit).count()
@@ -160,4 +163,17 @@ impl Calibration {
         }
         depths
     }
+}
+
+/// Standard error of the share of rows that a limit misses, from how much it differs among the queries: rows of one query
+/// are missed together. `costs` has each query's rows.
+fn standard_error(costs: &[Vec<f64>], limit: f64) -> f64 {
+    let missed = |costs: &Vec<f64>| {
+        costs.iter().filter(|cost| **cost > limit).count() as f64 / costs.len().max(1) as f64
+    };
+    let n = costs.len() as f64;
+    let (sum, squares) =
+        costs.iter().map(missed).fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
+    let mean = sum / n;
+    ((squares / n - mean * mean).max(0.0) / n).sqrt()
 }
