@@ -64,6 +64,10 @@ enum Judged {
 /// What the model `name` says of `passages`.
 fn judge(query: &str, passages: &[&str], name: &str) -> Judged {
     if model::kind(name).or_raise() == Kind::Decoder {
+        if query.is_empty() {
+            // No question is as likely after one passage as after another.
+            return Judged::Likely(vec![0.0; passages.len()]);
+        }
         let parts = snippets(query, passages, likelihood::PART);
         return Judged::Likely(parts.iter().map(|part| likelihood_of(query, part, name)).collect());
     }

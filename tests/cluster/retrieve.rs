@@ -303,6 +303,11 @@ fn a_language_model_reranks() -> Result<()> {
             "SELECT count(*) FROM rag_retrieve('ferry', 'notes', rerank => true, \"where\" => '{\"id\": 99}')"
         )? == 0
     );
+    let long = "When does the ferry leave, and how do I get to it with much luggage? ".repeat(10);
+    for question in [&long, ""] {
+        let asked = client.query("SELECT FROM rag_retrieve($1, 'notes', 7, rerank => true)", &[&question])?;
+        ensure!(asked.len() == 7, "{question}: {}", asked.len());
+    }
     // When it is left open, only where the best is hardly better than what would be left out.
     let mut open = Vec::new();
     for question in ["When does the ferry leave?", "What is said here?"] {

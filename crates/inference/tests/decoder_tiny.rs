@@ -142,6 +142,11 @@ fn an_answer_weighs_the_same_alone_and_beside_others() {
         assert!((alone - weight).abs() < 1e-3, "{answer}: {alone}, {weight}");
         assert!(alone < 0.0);
     }
+    // Of a long one its beginning counts, of 64 tokens.
+    let long = "lamp ".repeat(200);
+    let (alone, longer) = (weigh(&[&long])[0], weigh(&[&long.repeat(2)])[0]);
+    assert!(alone < 0.0 && alone == longer, "{alone}, {longer}");
+    assert!(decoder.weigh(&prompt, &[&long, "No."], &pool, &mut || Ok(())).is_err());
 }
 
 #[test]

@@ -380,7 +380,8 @@ impl Decoder {
         Ok(out)
     }
 
-    /// As [`LanguageModel::weigh`](crate::LanguageModel::weigh). The prompt is read once, a single answer together with it.
+    /// As [`LanguageModel::weigh`](crate::LanguageModel::weigh). The prompt is read once, a single answer together with it, of
+    /// which the first 64 tokens count.
     ///
     /// # Errors
     /// There, too.
@@ -392,8 +393,13 @@ impl Decoder {
         check: Check<'_>,
     ) -> Result<Vec<f64>> {
         let Self { model, tokenizer, context, .. } = self;
-        let answers: Vec<Vec<u32>> =
+        let mut answers: Vec<Vec<u32>> =
             answers.iter().map(|text| tokenizer.encode(text, false)).collect::<Result<_>>()?;
+        // One by itself is compared with itself after other prompts: its beginning tells enough.
+        let cut = matches!(&answers[..], [ids] if ids.len() > MOST_WEIGHED);
+        if cut {
+            answers[0].truncate(MOST_WEIGHED);
+        }
         let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
         let (tokens, limit) = (prompt.ids.len() + longest, model.shape.context);
         if tokens > limit {
@@ -409,7 +415,8 @@ impl Decoder {
         };
         if let [ids] = &answers[..] {
             let text = [&prompt.ids[..], ids].concat();
-            let (logits, _) = context.read(model, &text, (prompt.fixed, ids.len() + 1), pool, check)?;
+            let (logits, _) =
+                context.read(model, &text, (prompt.fixed, ids.len() + usize::from(!cut)), pool, check)?;
             return Ok(vec![weight(ids, &mut logits.chunks_exact(model.shape.vocabulary))?]);
         }
         let first = context.read(model, &prompt.ids, (prompt.fixed, 1), pool, check)?.0.to_vec();
