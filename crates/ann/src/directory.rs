@@ -5,7 +5,6 @@ use crate::error::corrupt;
 use crate::kmeans::Points;
 use crate::meta::Meta;
 use crate::page::{self, Chain, HEADER, Kind, NO_LIST, put, u32_at};
-use crate::space::{ListBase, Query, Row};
 use crate::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
 use crate::{Result, Space};
 
@@ -71,19 +70,19 @@ pub(crate) fn walk(
 }
 
 /// Shows each list with its centroid, all as they were at one time: while lists are replaced, a walk page by page would
-/// find some and what took their place.
+/// find some and what took their place. The number of changes until then comes with them.
 fn walk_at_once<T>(
     store: &impl PageStore,
     space: &Space,
     first: Block,
     mut see: impl FnMut(List, Record<'_>) -> T,
-) -> Result<Vec<T>> {
+) -> Result<(u32, Vec<T>)> {
     loop {
         let mut seen = Vec::new();
         let before = Meta::read(store)?.version;
         walk(store, space, first, |list, centroid, _| seen.push(see(list, centroid)))?;
         if Meta::read(store)?.version == before {
-            return Ok(seen);
+            return Ok((before, seen));
         }
     }
 }
@@ -93,14 +92,18 @@ fn walk_at_once<T>(
 /// # Errors
 /// [`crate::Error::Corrupt`].
 pub(crate) fn lists(store: &impl PageStore, space: &Space, first: Block) -> Result<Vec<List>> {
-    walk_at_once(store, space, first, |list, _| list)
+    Ok(walk_at_once(store, space, first, |list, _| list)?.1)
 }
 
-/// All lists with their encoded centroids.
+/// All lists with their encoded centroids, and the number of changes of the directory until then.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`].
-pub(crate) fn entries(store: &impl PageStore, space: &Space, first: Block) -> Result<Vec<(List, Vec<u8>)>> {
+pub(crate) fn entries(
+    store: &impl PageStore,
+    space: &Space,
+    first: Block,
+) -> Result<(u32, Vec<(List, Vec<u8>)>)> {
     walk_at_once(store, space, first, |list, centroid| (list, centroid.to_bytes()))
 }
 
@@ -133,58 +136,13 @@ pub(crate) fn fullest(store: &impl PageStore, space: &Space, first: Block) -> Re
 /// [`crate::Error::Corrupt`].
 pub(crate) fn centroids(store: &impl PageStore, space: &Space, first: Block) -> Result<(Vec<List>, Points)> {
     let mut points = Points::new(space.width);
-    let lists = walk_at_once(store, space, first, |list, record| {
+    let (_, lists) = walk_at_once(store, space, first, |list, record| {
         let mut centroid = vec![0.0; space.width];
         record.add_to(&mut centroid);
         (list, centroid)
     })?;
     points.values.extend(lists.iter().flat_map(|(_, centroid)| centroid));
     Ok((lists.into_iter().map(|(list, _)| list).collect(), points))
-}
-
-/// Lists in the order of their distance from a query. They are sorted as far as somebody asks: a search visits few.
-pub(crate) struct ByDistance {
-    lists: Vec<(List, ListBase)>,
-    sorted: usize,
-}
-
-/// Lists that are sorted at a time, at least.
-const SORTED: usize = 64;
-
-impl ByDistance {
-    /// All lists.
-    ///
-    /// # Errors
-    /// [`crate::Error::Corrupt`].
-    pub fn new(store: &impl PageStore, space: &Space, first: Block, query: &Query) -> Result<Self> {
-        let distance = |list, centroid: Record<'_>| (list, space.list_base(query, centroid));
-        Ok(Self { lists: walk_at_once(store, space, first, distance)?, sorted: 0 })
-    }
-
-    /// Number of the lists.
-    pub fn len(&self) -> usize {
-        self.lists.len()
-    }
-
-    /// The list that `before` others are nearer than.
-    pub fn get(&mut self, before: usize) -> Option<(List, ListBase)> {
-        if before >= self.sorted && before < self.lists.len() {
-            let order = |a: &(_, ListBase), b: &(_, ListBase)| a.1.base.total_cmp(&b.1.base);
-            let (rest, more) = (&mut self.lists[self.sorted..], SORTED.max(before + 1));
-            let more = more.min(rest.len());
-            if more < rest.len() {
-                rest.select_nth_unstable_by(more, order);
-            }
-            rest[..more].sort_unstable_by(order);
-            self.sorted += more;
-        }
-        self.lists.get(before).copied()
-    }
-
-    /// A list that [`Self::get`] has returned.
-    pub fn seen(&self, before: usize) -> (List, ListBase) {
-        self.lists[before]
-    }
 }
 
 /// Writes a chain of pages, from its end, so that each knows the next.
@@ -341,38 +299,4 @@ fn exchange(
         put_entry(change.page_mut(places.1), width, pair.1, one.0, &one.1);
     }
     change.commit()
-}
-
-/// The list whose centroid is nearest to a row.
-pub(crate) struct Nearest {
-    pub list: List,
-    pub centroid: Vec<f32>,
-    /// Lists that there are.
-    pub lists: usize,
-}
-
-/// Finds the list for a row; `None` if there is no list.
-///
-/// # Errors
-/// [`crate::Error::Corrupt`].
-pub(crate) fn nearest(
-    store: &impl PageStore,
-    space: &Space,
-    first: Block,
-    row: &Row,
-) -> Result<Option<Nearest>> {
-    let (mut best, mut lists, mut least) = (None, 0, f32::INFINITY);
-    let mut centroid = Vec::new();
-    walk(store, space, first, |list, record, _| {
-        lists += 1;
-        let distance = record.constant - 2.0 * record.dot(&row.y);
-        if distance < least || best.is_none() {
-            least = distance;
-            best = Some(list);
-            centroid.clear();
-            centroid.resize(space.width, 0.0);
-            record.add_to(&mut centroid);
-        }
-    })?;
-    Ok(best.map(|list| Nearest { list, centroid, lists }))
 }

@@ -1,6 +1,6 @@
 //! Adding a row to an index that others use.
 
-use crate::directory::{self, List};
+use crate::directory::List;
 use crate::error::corrupt;
 use crate::list::{self, Layout, NO_ROW};
 use crate::meta::{META, Meta};
@@ -44,7 +44,7 @@ pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, new: NewRow<'_
     let mut retired = None;
     loop {
         store.check()?;
-        let Some(nearest) = directory::nearest(store, space, meta.directory, &row)? else {
+        let Some(nearest) = space.remembered.lists(store, space)?.nearest(&row) else {
             return corrupt(meta.directory, "the directory is empty");
         };
         if retired == Some(nearest.list) {

@@ -26,6 +26,7 @@ pub mod kmeans;
 pub mod list;
 pub mod memory;
 pub mod meta;
+mod nearby;
 mod page;
 mod regroup;
 mod rotation;

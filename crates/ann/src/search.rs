@@ -1,11 +1,11 @@
 //! Searching: score the nearest lists, refine the best entries, go on for as long as rows are asked for.
 
-use crate::directory::ByDistance;
 use crate::error::corrupt;
 use crate::filter::Filter;
 use crate::kernels::LANES;
 use crate::list::{Layout, NO_ROW};
 use crate::meta::{META, Meta, Reach};
+use crate::nearby::ByDistance;
 use crate::page::{self, Chain};
 use crate::space::{ListBase, Query};
 use crate::store::{Block, NO_BLOCK, PageStore};
@@ -30,10 +30,11 @@ const GROWTH: usize = 2;
 const DEPTH: f64 = 0.75;
 /// Records between the one that is read and the one that is fetched for later.
 const AHEAD: usize = 4;
-/// Rows n times as far down, or those of which one in n passes a filter, are in so many times as many lists: the
-/// exponential of these times ln n and (ln n)², which were fitted to recall with a tenth and a hundredth of the rows.
-const SPREAD: f64 = 0.25;
-const SPREAD_GROWTH: f64 = 0.065;
+/// Rows n times as far down are in so many times as many lists: the exponential of these times ln n and (ln n)², which were
+/// fitted to recall with a tenth and a hundredth of the rows. The same for rows of which one in n passes a filter, fitted to a
+/// thousandth, too: the best of them are refined, whereas of rows further down some are not.
+const SPREAD: (f64, f64) = (0.25, 0.065);
+const SPREAD_OF_FILTERED: (f64, f64) = (0.2, 0.055);
 
 /// A row, and a number that is not above its distance. NaN stands for a distance that is NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -125,7 +126,7 @@ impl Search {
             return corrupt(META, format!("it has {} key columns", layout.key_columns));
         }
         let query = space.query(x)?;
-        let lists = ByDistance::new(store, space, meta.directory, &query)?;
+        let lists = ByDistance::new(space.remembered.lists(store, space)?, space, &query);
         let reach = match effort.probes {
             Some(probes) => Reach::lists(probes),
             None => meta.reach_for(effort.recall, lists.len()),
@@ -190,8 +191,8 @@ impl Search {
     fn widen(&mut self, store: &impl PageStore, space: &Space) -> Result<()> {
         self.work.widened += usize::from(self.quota > 0);
         self.quota = (self.quota.saturating_mul(GROWTH)).max(FIRST);
-        while self.work.visited < self.lists.len() && (self.wants_list() || self.left == 0) {
-            self.visit(store)?;
+        while self.work.visited < self.lists.len() && (self.wants_list(space) || self.left == 0) {
+            self.visit(store, space)?;
         }
         // The deeper in the result, the less it matters that a single row be missed.
         let wanted = (self.refine * FIRST as f64 * self.depth().powf(DEPTH)) as usize;
@@ -211,21 +212,27 @@ impl Search {
     /// Whether the next list is to be visited for the present quota. Of rows that pass a filter the nearest are as far away
     /// as so many more of all rows. Who asks for many rows does so as a rule because most of them fail a condition that is
     /// not ours: the share that passes is then about that of the rows wanted at first among those of the quota.
-    fn wants_list(&mut self) -> bool {
+    fn wants_list(&mut self, space: &Space) -> bool {
         let passing = (self.work.scored + 1) as f64 / (self.work.seen + 1) as f64;
-        let rarity = (self.depth() / if self.filter.is_empty() { 1.0 } else { passing }).ln();
-        let times = (rarity * (SPREAD + SPREAD_GROWTH * rarity)).exp();
+        let ((linear, square), share) = match self.filter.is_empty() {
+            true => (SPREAD, 1.0),
+            false => (SPREAD_OF_FILTERED, passing),
+        };
+        let rarity = (self.depth() / share).ln();
+        let times = (rarity * (linear + square * rarity)).exp();
         let next = self.work.visited;
         let base = |list: Option<(_, ListBase)>| list.map_or(0.0, |(_, base)| base.base);
-        let farther = base(self.lists.get(next)) - base(self.lists.get(0));
+        let mut list = |at| base(self.lists.get(space, &self.query, at));
+        let farther = list(next) - list(0);
         self.reach.contains(next, farther, times)
     }
 
     /// Scores the entries of the next list.
-    fn visit(&mut self, store: &impl PageStore) -> Result<()> {
+    fn visit(&mut self, store: &impl PageStore, space: &Space) -> Result<()> {
         let order = self.work.visited;
-        let Some((list, base)) = self.lists.get(order) else { return Ok(()) };
-        let following = self.lists.get(order + 1).map_or(NO_BLOCK, |(list, _)| list.first);
+        let Some((list, base)) = self.lists.get(space, &self.query, order) else { return Ok(()) };
+        let following = self.lists.get(space, &self.query, order + 1);
+        let following = following.map_or(NO_BLOCK, |(list, _)| list.first);
         self.work.visited += 1;
         let condition = self.filter.conditions.first();
         let beginnings = self.layout.beginnings(condition.map(|(column, _)| *column));

@@ -2,6 +2,7 @@
 
 use crate::code::{self, Norm, Record};
 use crate::kernels::{self, Scale, Tables};
+use crate::nearby::Remembered;
 use crate::rotation::Rotation;
 use crate::{Error, MAX_DIMENSIONS, Result};
 
@@ -48,6 +49,8 @@ pub struct Space {
     rotation: Rotation,
     /// What is subtracted from rotated rows.
     mean: Vec<f32>,
+    /// Lists of the index, so that a session need not read them for each search.
+    pub(crate) remembered: Remembered,
 }
 
 /// A row in the coordinates of an index.
@@ -123,7 +126,7 @@ impl Space {
         let width = dims.next_multiple_of(64);
         let bits = width.min(8 * kernels::MOST_BYTES);
         let (rotation, mean) = (Rotation::new(width, seed), vec![0.0; width]);
-        Ok(Self { metric, dims, width, bits, rotation, mean })
+        Ok(Self { metric, dims, width, bits, rotation, mean, remembered: Remembered::default() })
     }
 
     /// Sets the mean, before any row or query is made.
@@ -275,13 +278,21 @@ impl Space {
         Ok(Query { y, squared, norm, offset, bounded, undefined, low, high, step, bias })
     }
 
+    /// Distance of a query to the origin, as [`Self::list_base`] has it.
+    pub(crate) fn origin_base(&self, query: &Query) -> f64 {
+        match self.metric {
+            Metric::InnerProduct => -query.offset,
+            Metric::L2 | Metric::Cosine | Metric::L1 => query.squared,
+        }
+    }
+
     /// Distance of a query to a list's centroid.
     pub(crate) fn list_base(&self, query: &Query, centroid: Record<'_>) -> ListBase {
         let product = f64::from(centroid.dot(&query.y));
         let squared = f64::from(centroid.constant);
         let base = match self.metric {
-            Metric::InnerProduct => -query.offset - product,
-            Metric::L2 | Metric::Cosine | Metric::L1 => (query.squared + squared - 2.0 * product).max(0.0),
+            Metric::InnerProduct => self.origin_base(query) - product,
+            _ => (self.origin_base(query) + squared - 2.0 * product).max(0.0),
         };
         ListBase { base, squared }
     }

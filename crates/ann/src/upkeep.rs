@@ -101,7 +101,7 @@ pub fn upkeep(store: &impl PageStore, space: &Space, lists: Option<usize>, memor
 
 impl<S: PageStore> Works<'_, S> {
     fn read_lists(&mut self) -> Result<()> {
-        for (list, record) in directory::entries(self.store, self.space, self.meta.directory)? {
+        for (list, record) in directory::entries(self.store, self.space, self.meta.directory)?.1 {
             self.store.check()?;
             let mut centroid = vec![0.0; self.space.width];
             Record::new(&record).add_to(&mut centroid);
