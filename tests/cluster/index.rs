@@ -1,7 +1,7 @@
 //! The index `ann` under crashes, on a standby, with several sessions, and when it is cancelled or damaged.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use pg_answer_tests::{Cluster, Options};
@@ -327,7 +327,10 @@ fn a_build_can_be_cancelled_in_each_phase() -> Result<()> {
                 let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE INDEX slow%'";
                 while !built.is_finished() && one::<i64>(&mut other, running)? == 0 {}
                 other.query_one("SELECT cancel_in($1)", &[&phase])?;
-                built.join().map_err(|_| anyhow::anyhow!("the builder panicked"))
+                let at = Instant::now();
+                let built = built.join().map_err(|_| anyhow::anyhow!("the builder panicked"));
+                println!("{phase}: ended {} ms after the cancel", at.elapsed().as_millis());
+                built
             })?;
             match built {
                 Ok(()) => builder.batch_execute("DROP INDEX slow")?,

@@ -95,6 +95,7 @@ impl Trainer {
         for point in self.points.values.chunks_exact(width) {
             mean.iter_mut().zip(point).for_each(|(m, x)| *m += f64::from(*x) / n as f64);
         }
+        check()?;
         let mean: Vec<f32> = mean.into_iter().map(|m| m as f32).collect();
         let (record, mean) = through_record(&mean);
         for point in self.points.values.chunks_exact_mut(width) {
@@ -262,7 +263,7 @@ impl<'a, S: PageStore> Builder<'a, S> {
             lists: lists.len() as u32,
             rows: self.rows,
             next_list: lists.len() as u32,
-            calibrated: self.trained.calibration.measure(&self.trained.centroids),
+            calibrated: self.trained.calibration.measure(&self.trained.centroids, || self.store.check())?,
             key_columns: self.layout.key_columns as u32,
             version: 0,
             unclean_since: 0,

@@ -5,7 +5,7 @@ use pg_answer_vector::distance;
 use crate::depth::{self, Spread};
 use crate::kmeans::{self, Points};
 use crate::meta::{Calibrated, LEVELS, cost};
-use crate::{Metric, Space};
+use crate::{Metric, Result, Space};
 
 /// Rows that serve as queries, and the fewest that tell anything. With 400 of 200,000 texts the recall of a build was
 /// wrong by a standard error of 0.0037 at 0.95, with 800 by 0.0026.
@@ -91,11 +91,14 @@ impl Calibration {
     }
 
     /// What the rows have taught. Nothing if there were too few.
-    pub fn measure(&self, centroids: &Points) -> Calibrated {
+    ///
+    /// # Errors
+    /// Those of `check`.
+    pub fn measure(&self, centroids: &Points, mut check: impl FnMut() -> Result<()>) -> Result<Calibrated> {
         let lists = centroids.len();
         let found: usize = self.best.iter().map(Vec::len).sum();
         if found < LEAST_QUERIES || lists < 2 {
-            return Calibrated::default();
+            return Ok(Calibrated::default());
         }
         let mut dots = Vec::new();
         kmeans::products(&self.queries.values, centroids, &mut dots);
@@ -105,6 +108,7 @@ impl Calibration {
         let mut own: Vec<Vec<f64>> = Vec::with_capacity(self.best.len());
         let mut nearest: Vec<f64> = Vec::with_capacity(self.best.len());
         for (dots, best) in dots.chunks_exact(lists).zip(&self.best) {
+            check()?;
             let mut sorted: Vec<f64> = (0..lists)
                 .map(|i| f64::from(self.distance(centroids.get(i), centroid_squares[i], dots[i])))
                 .collect();
@@ -131,15 +135,17 @@ impl Calibration {
             sorted[at.min(sorted.len() - 1)]
         };
         let limits = MISSES.map(|misses| quantile(misses - standard_error(&costs, quantile(misses))));
-        let probes = limits.map(|limit| {
+        let mut probes = [0; LEVELS.len()];
+        for (probes, limit) in probes.iter_mut().zip(limits) {
+            check()?;
             let visited = |farther: &Vec<f64>| {
                 farther.iter().enumerate().take_while(|(i, to)| cost(slope, *i, **to) <= limit).count()
             };
             let visited: usize = farther.iter().map(visited).sum();
-            (visited as f64 / farther.len() as f64).round().max(1.0) as u32
-        });
+            *probes = (visited as f64 / farther.len() as f64).round().max(1.0) as u32;
+        }
         let depths = self.depths(&nearest, &own).map(|depth| depth as f32);
-        Calibrated { probes, slope: slope as f32, limits: limits.map(|limit| limit as f32), depths }
+        Ok(Calibrated { probes, slope: slope as f32, limits: limits.map(|limit| limit as f32), depths })
     }
 
     /// Entries to refine for each of [`LEVELS`], on average, because of the errors of one-bit codes. `nearest` has each query's

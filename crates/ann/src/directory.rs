@@ -95,15 +95,14 @@ pub(crate) fn lists(store: &impl PageStore, space: &Space, first: Block) -> Resu
     Ok(walk_at_once(store, space, first, |list, _| list)?.1)
 }
 
+/// A list with its encoded centroid.
+pub(crate) type Encoded = (List, Vec<u8>);
+
 /// All lists with their encoded centroids, and the number of changes of the directory until then.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`].
-pub(crate) fn entries(
-    store: &impl PageStore,
-    space: &Space,
-    first: Block,
-) -> Result<(u32, Vec<(List, Vec<u8>)>)> {
+pub(crate) fn entries(store: &impl PageStore, space: &Space, first: Block) -> Result<(u32, Vec<Encoded>)> {
     walk_at_once(store, space, first, |list, centroid| (list, centroid.to_bytes()))
 }
 

@@ -34,7 +34,7 @@ const AHEAD: usize = 4;
 /// fitted to recall with a tenth and a hundredth of the rows. The same for rows of which one in n passes a filter, fitted to a
 /// thousandth, too: the best of them are refined, whereas of rows further down some are not.
 const SPREAD: (f64, f64) = (0.25, 0.065);
-const SPREAD_OF_FILTERED: (f64, f64) = (0.2, 0.055);
+const SPREAD_OF_FILTERED: (f64, f64) = (0.15, 0.08);
 
 /// A row, and a number that is not above its distance. NaN stands for a distance that is NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -198,7 +198,7 @@ impl<S: PageStore> Works<'_, S> {
         each_list(&mut |list, points| calibration.see(&points.values, std::iter::repeat(list)))?;
         let mut centroids = Points::new(width);
         self.lists.iter().for_each(|known| centroids.values.extend_from_slice(&known.centroid));
-        let calibrated = calibration.measure(&centroids);
+        let calibrated = calibration.measure(&centroids, || self.store.check())?;
         let mut change = self.store.change();
         Meta::alter(&mut change, |meta| {
             meta.calibrated = calibrated;
