@@ -11,6 +11,7 @@ use crate::decoder::isa::{Isa, Kind};
 use crate::decoder::lanes::{LANES, Lanes};
 
 use super::packed::{BLOCK, Expanded, Layout, Line, QUADS, expand};
+use super::split::Split;
 use super::unpack::Format;
 
 #[cfg(target_arch = "x86_64")]
@@ -68,6 +69,12 @@ impl Sums {
             return Self { starts: Vec::new(), shares: sums.iter().map(|&sum| sum as f32).collect() };
         }
         Self { starts: sums.iter().map(|sum| -i32::from(format.offset) * sum).collect(), shares: Vec::new() }
+    }
+
+    /// For the high plane of `split` by itself.
+    fn of_high_plane(split: Split, x: &Activations) -> Self {
+        let sums = if split.high().format.group == BLOCK { &x.sums32 } else { &x.sums16 };
+        Self { starts: sums.iter().map(|&sum| split.start(sum)).collect(), shares: Vec::new() }
     }
 }
 
@@ -141,6 +148,18 @@ impl<'a> Multiplier<'a> {
         assert_eq!(x.width, layout.width);
         assert_eq!(x.codes.len(), x.tokens * x.width);
         Self { isa, layout, x, way: Way::of(isa, layout, x) }
+    }
+
+    /// Ready to multiply panels of the high plane of `split` by themselves; none where there is no kernel that takes them in one
+    /// pass with all tokens of `x`.
+    pub fn of_high_plane(isa: Isa, split: Split, x: &'a Activations) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if isa.kind() == Kind::Avx512 && x.tokens <= avx512_few::MOST {
+            let way = Way::Few(Sums::of_high_plane(split, x));
+            return Some(Self { way, ..Self::new(isa, split.high(), x) });
+        }
+        let _ = (isa, split, x);
+        None
     }
 
     /// `out[panel][token][row] = Σ_k weight[row][k] · x[token][k]` for the rows of `lines`, some whole panels.
