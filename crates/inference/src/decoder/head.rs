@@ -11,7 +11,7 @@ use super::isa::{Isa, dispatch};
 use super::lanes::LANES;
 use super::matrix::{Finish, Matrix, Planes, form, multiply};
 use super::parallel::{self, Grid};
-use super::quantized::kernel::Multiplier;
+use super::quantized::kernel::takes_high_planes;
 use super::quantized::packed::{Layout, Line};
 use super::quantized::split::Split;
 use super::quantized::unpack::{Format, Row};
@@ -48,7 +48,8 @@ impl Wanted {
 /// The matrix that gives the logits.
 pub struct Head {
     matrix: Matrix,
-    noise: Option<View<f32>>,
+    /// Its high plane, if it has two, and what the low plane has beside its mean, for each row.
+    high: Option<(Matrix, View<f32>)>,
 }
 
 fn split_of(kind: TensorType, width: usize) -> Option<Split> {
@@ -113,12 +114,12 @@ impl Head {
     pub fn open(image: &Arc<Image>, kind: TensorType, (rows, width): (usize, usize)) -> Result<Self> {
         let whole = width.is_multiple_of(kind.block().0);
         let Some(split) = split_of(kind, width).filter(|_| whole) else {
-            return Ok(Self { matrix: Matrix::open(image, OUTPUT, kind, (rows, width))?, noise: None });
+            return Ok(Self { matrix: Matrix::open(image, OUTPUT, kind, (rows, width))?, high: None });
         };
         let high = image.view(OUTPUT, split.high().lines(rows))?;
         let low = image.view(LOW, rows.div_ceil(LANES).saturating_mul(split.low_lines()))?;
-        let matrix = Matrix::of_planes(rows, Planes { split, high, low });
-        Ok(Self { matrix, noise: Some(image.view(NOISE, rows)?) })
+        let [matrix, high] = Matrix::of_planes(rows, Planes { split, high, low });
+        Ok(Self { matrix, high: Some((high, image.view(NOISE, rows)?)) })
     }
 
     /// The matrix.
@@ -131,13 +132,15 @@ impl Head {
     /// # Errors
     /// As [`parallel::for_each`].
     pub fn run(&self, isa: Isa, pool: &Pool, x: &Activations, best: bool, logits: &mut [f32]) -> Result<()> {
+        let rows = Grid::new(logits, self.matrix.rows);
         if best
-            && let (Some(planes), Some(noise)) = (self.matrix.planes(), &self.noise)
-            && let Some(bounds) = screen(isa, pool, (planes, noise, self.matrix.rows), x, logits)?
+            && takes_high_planes(isa, x.tokens)
+            && let Some((high, noise)) = &self.high
         {
-            return self.refine(isa, pool, x, &bounds, logits);
+            multiply(isa, pool, [high], x, rows, Finish::Put)?;
+            return self.refine(isa, pool, x, noise, logits);
         }
-        multiply(isa, pool, [&self.matrix], x, Grid::new(logits, self.matrix.rows), Finish::Put)
+        multiply(isa, pool, [&self.matrix], x, rows, Finish::Put)
     }
 
     /// In which form it reads its activations.
@@ -145,29 +148,29 @@ impl Head {
         form(&[&self.matrix])
     }
 
-    /// Replaces the logits of panels that may hold the best of a token by the whole matrix's.
+    /// Replaces logits that `high` made, of panels that may hold the best of a token, by the whole matrix's.
     fn refine(
         &self,
         isa: Isa,
         pool: &Pool,
         x: &Activations,
-        bounds: &[Bounds],
+        noise: &[f32],
         logits: &mut [f32],
     ) -> Result<()> {
-        let tokens = x.tokens;
-        let mut most = vec![f32::NEG_INFINITY; tokens];
-        for bounds in bounds.chunks_exact(tokens) {
-            most.iter_mut().zip(bounds).for_each(|(most, b)| *most = most.max(b.lower));
+        let (tokens, rows) = (x.tokens, self.matrix.rows);
+        let factor = self.matrix.planes().map_or(1.0, |planes| (1 << planes.split.low_bits()) as f32);
+        let panels = self.matrix.panels();
+        let mut may_win = vec![false; panels * tokens];
+        for (token, row) in logits.chunks_exact_mut(rows).enumerate() {
+            let reach = DEVIATIONS * norm(x, token);
+            let least = scale(isa, row, factor, noise, reach);
+            mark(isa, row, noise, reach, least, &mut may_win[token * panels..][..panels]);
         }
-        let may_win = |panel: usize, token: usize| bounds[panel * tokens + token].upper >= most[token];
-        let mut grid = Grid::new(logits, self.matrix.rows);
-        let mut jobs = Vec::new();
-        for panel in 0..self.matrix.panels() {
-            let out = grid.take_left(LANES);
-            if (0..tokens).any(|token| may_win(panel, token)) {
-                jobs.push((panel, out));
-            }
-        }
+        let may_win = |panel: usize, token: usize| may_win[token * panels + panel];
+        let mut grid = Grid::new(logits, rows);
+        let jobs = (0..panels).map(|panel| (panel, grid.take_left(LANES)));
+        let mut jobs: Vec<_> =
+            jobs.filter(|(panel, _)| (0..tokens).any(|token| may_win(*panel, token))).collect();
         let each = parallel::share(jobs.len(), pool.threads(), 1);
         let state = || (self.matrix.with(isa, x), vec![0.0; tokens * LANES]);
         pool.for_each(&mut jobs, each, &mut || Ok(()), state, |(product, results), _, jobs, _| {
@@ -185,55 +188,6 @@ impl Head {
     }
 }
 
-/// Between what a panel's largest logit is.
-#[derive(Clone, Copy)]
-struct Bounds {
-    lower: f32,
-    upper: f32,
-}
-
-/// Writes logits by the high plane alone; gives bounds for each panel and token, or nothing where there is no kernel.
-fn screen(
-    isa: Isa,
-    pool: &Pool,
-    (planes, noise, rows): (&Planes, &[f32], usize),
-    x: &Activations,
-    logits: &mut [f32],
-) -> Result<Option<Vec<Bounds>>> {
-    let split = planes.split;
-    if Multiplier::of_high_plane(isa, split, x).is_none() {
-        return Ok(None);
-    }
-    let (tokens, panels, panel_lines) = (x.tokens, rows.div_ceil(LANES), split.high().panel_lines());
-    let reach: Vec<f32> = (0..tokens).map(|token| DEVIATIONS * norm(x, token)).collect();
-    let mut bounds = vec![Bounds { lower: f32::NEG_INFINITY, upper: f32::INFINITY }; panels * tokens];
-    let each = parallel::share(panels, pool.threads(), 2);
-    let mut grid = Grid::new(logits, rows);
-    let jobs = bounds.chunks_mut(each * tokens).enumerate();
-    let mut jobs: Vec<_> = jobs.map(|(i, b)| (i * each, b, grid.take_left(each * LANES))).collect();
-    parallel::for_each(pool, &mut jobs, |(first, bounds, out)| {
-        let Some(mut multiplier) = Multiplier::of_high_plane(isa, split, x) else { return };
-        let mut results = vec![0.0; tokens * LANES];
-        for (panel, bounds) in (*first..).zip(bounds.chunks_exact_mut(tokens)) {
-            multiplier.run(&planes.high[panel * panel_lines..][..panel_lines], &mut results);
-            let mut out = out.take_left(LANES);
-            let noise = &noise[panel * LANES..rows.min((panel + 1) * LANES)];
-            for (token, (results, bounds)) in results.chunks_exact(LANES).zip(bounds).enumerate() {
-                bound(
-                    isa,
-                    results,
-                    (1 << split.low_bits()) as f32,
-                    noise,
-                    reach[token],
-                    out.row(token),
-                    bounds,
-                );
-            }
-        }
-    })?;
-    Ok(Some(bounds))
-}
-
 /// Norm of a token's activations as they are multiplied.
 fn norm(x: &Activations, token: usize) -> f32 {
     let codes = x.codes[token * x.width..][..x.width].chunks_exact(32);
@@ -243,26 +197,33 @@ fn norm(x: &Activations, token: usize) -> f32 {
 }
 
 dispatch! {
-    /// Logits of a panel, `factor` times its results, and between what the largest of the whole matrix is.
-    fn bound(
-        results: &[f32], factor: f32, noise: &[f32], reach: f32, out: &mut [f32], bounds: &mut Bounds,
-    ) = bound_body
+    /// Multiplies `logits` with `factor`; gives a bound below which the best is not, if none is farther off than `reach`
+    /// times its noise.
+    fn scale(logits: &mut [f32], factor: f32, noise: &[f32], reach: f32) -> f32 = scale_body
 }
 
 #[inline(always)]
-fn bound_body<const FMA: bool>(
-    results: &[f32],
-    factor: f32,
-    noise: &[f32],
-    reach: f32,
-    out: &mut [f32],
-    bounds: &mut Bounds,
-) {
-    let (mut lower, mut upper) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-    for ((out, result), noise) in out.iter_mut().zip(results).zip(noise) {
-        *out = factor * result;
-        lower = lower.max(*out - reach * noise);
-        upper = upper.max(*out + reach * noise);
+fn scale_body<const FMA: bool>(logits: &mut [f32], factor: f32, noise: &[f32], reach: f32) -> f32 {
+    let mut least = [f32::NEG_INFINITY; LANES];
+    for (logits, noise) in logits.chunks_mut(LANES).zip(noise.chunks(LANES)) {
+        for ((logit, noise), least) in logits.iter_mut().zip(noise).zip(&mut least) {
+            *logit *= factor;
+            let lower = *logit - reach * noise;
+            // No `max`: what NaN is to become there keeps it from one instruction.
+            *least = if lower > *least { lower } else { *least };
+        }
     }
-    *bounds = Bounds { lower, upper };
+    least.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
+dispatch! {
+    /// Marks the panels that have a logit of at least `least`, if it is off by `reach` times its noise.
+    fn mark(logits: &[f32], noise: &[f32], reach: f32, least: f32, panels: &mut [bool]) = mark_body
+}
+
+#[inline(always)]
+fn mark_body<const FMA: bool>(logits: &[f32], noise: &[f32], reach: f32, least: f32, panels: &mut [bool]) {
+    for ((logits, noise), panel) in logits.chunks(LANES).zip(noise.chunks(LANES)).zip(panels) {
+        *panel = logits.iter().zip(noise).fold(false, |any, (x, noise)| any | (x + reach * noise >= least));
+    }
 }

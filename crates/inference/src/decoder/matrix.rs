@@ -33,6 +33,8 @@ pub struct Matrix {
 enum Weights {
     Packed(Layout, View<Line>),
     Split(Planes),
+    /// The high plane of such a matrix by itself.
+    High(Split, View<Line>),
     /// Panels of 16 rows, `width` lanes each.
     Dense(View<Lanes>),
 }
@@ -167,15 +169,12 @@ impl Matrix {
     /// The weights of row `row`.
     pub fn row(&self, isa: Isa, row: usize, out: &mut [f32]) {
         match &self.weights {
-            Weights::Packed(layout, lines) => {
-                let panel_lines = layout.panel_lines();
-                let panel = &lines[row / LANES * panel_lines..][..panel_lines];
-                row_of_panel(isa, *layout, panel, row % LANES, out);
-            }
+            Weights::Packed(layout, lines) => row_of_panels(isa, *layout, lines, row, out),
+            Weights::High(split, lines) => row_of_panels(isa, split.high(), lines, row, out),
             Weights::Split(planes) => {
                 let (panel, mut lines) = (row / LANES, Vec::new());
                 planes.merge(isa, panel..panel + 1, &mut lines);
-                row_of_panel(isa, planes.split.whole(), &lines, row % LANES, out);
+                row_of_panels(isa, planes.split.whole(), &lines, row % LANES, out);
             }
             Weights::Dense(lanes) => {
                 let panel = &lanes[row / LANES * self.width..][..self.width];
@@ -186,9 +185,11 @@ impl Matrix {
         }
     }
 
-    /// A matrix in two planes.
-    pub fn of_planes(rows: usize, planes: Planes) -> Self {
-        Self { rows, width: planes.split.whole().width, weights: Weights::Split(planes) }
+    /// A matrix in two planes, and its high plane by itself.
+    pub fn of_planes(rows: usize, planes: Planes) -> [Self; 2] {
+        let (width, high) = (planes.split.whole().width, planes.high.clone());
+        let split = planes.split;
+        [Weights::Split(planes), Weights::High(split, high)].map(|weights| Self { rows, width, weights })
     }
 
     /// Its planes, if it has two.
@@ -206,13 +207,18 @@ impl Matrix {
                 let multiplier = Multiplier::new(isa, planes.split.whole(), x);
                 Product::Split(multiplier, isa, planes, Vec::new())
             }
+            Weights::High(split, lines) => {
+                Product::Packed(Multiplier::of_high_plane(isa, *split, x), split.high(), lines)
+            }
             Weights::Dense(lanes) => Product::Dense(isa, x, lanes),
         }
     }
 }
 
-/// The weights of row `lane` of a panel.
-fn row_of_panel(isa: Isa, layout: Layout, panel: &[Line], lane: usize, out: &mut [f32]) {
+/// The weights of row `row` of some panels.
+fn row_of_panels(isa: Isa, layout: Layout, lines: &[Line], row: usize, out: &mut [f32]) {
+    let (panel_lines, lane) = (layout.panel_lines(), row % LANES);
+    let panel = &lines[row / LANES * panel_lines..][..panel_lines];
     let mut all = Expanded::new(layout.format, layout.width / BLOCK);
     expand(isa, layout, panel, 0, &mut all);
     let Format { group, offset, has_minimum, .. } = layout.format;

@@ -24,6 +24,8 @@ mod avx512_few;
 mod avx512_load;
 #[cfg(target_arch = "x86_64")]
 mod avx512_rounded;
+#[cfg(target_arch = "x86_64")]
+pub use avx512_load::prefetch;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -72,6 +74,7 @@ impl Sums {
     }
 
     /// For the high plane of `split` by itself.
+    #[cfg(target_arch = "x86_64")]
     fn of_high_plane(split: Split, x: &Activations) -> Self {
         let sums = if split.high().format.group == BLOCK { &x.sums32 } else { &x.sums16 };
         Self { starts: sums.iter().map(|&sum| split.start(sum)).collect(), shares: Vec::new() }
@@ -150,16 +153,17 @@ impl<'a> Multiplier<'a> {
         Self { isa, layout, x, way: Way::of(isa, layout, x) }
     }
 
-    /// Ready to multiply panels of the high plane of `split` by themselves; none where there is no kernel that takes them in one
-    /// pass with all tokens of `x`.
-    pub fn of_high_plane(isa: Isa, split: Split, x: &'a Activations) -> Option<Self> {
+    /// Ready to multiply panels of the high plane of `split` by themselves.
+    ///
+    /// # Panics
+    /// Unless [`takes_high_planes`].
+    pub fn of_high_plane(isa: Isa, split: Split, x: &'a Activations) -> Self {
+        assert!(takes_high_planes(isa, x.tokens));
+        let multiplier = Self::new(isa, split.high(), x);
         #[cfg(target_arch = "x86_64")]
-        if isa.kind() == Kind::Avx512 && x.tokens <= avx512_few::MOST {
-            let way = Way::Few(Sums::of_high_plane(split, x));
-            return Some(Self { way, ..Self::new(isa, split.high(), x) });
-        }
-        let _ = (isa, split, x);
-        None
+        return Self { way: Way::Few(Sums::of_high_plane(split, x)), ..multiplier };
+        #[cfg(not(target_arch = "x86_64"))]
+        multiplier
     }
 
     /// `out[panel][token][row] = Σ_k weight[row][k] · x[token][k]` for the rows of `lines`, some whole panels.
@@ -190,6 +194,16 @@ pub fn rounds(isa: Isa) -> bool {
         return true;
     }
     let _ = isa;
+    false
+}
+
+/// Whether there is a kernel for `isa` that multiplies high planes with so many tokens.
+pub fn takes_high_planes(isa: Isa, tokens: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if isa.kind() == Kind::Avx512 {
+        return tokens <= avx512_few::MOST;
+    }
+    let _ = (isa, tokens);
     false
 }
 

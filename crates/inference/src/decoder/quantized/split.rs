@@ -48,6 +48,7 @@ impl Split {
 
     /// What an integer sum of the high plane begins with, so that it has the mean of the low plane in it, for
     /// activations whose codes have the sum `sum`.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     pub fn start(self, sum: i32) -> i32 {
         let halves = (1 << self.low_bits()) - 1 - 2 * i32::from(self.whole.format.offset);
         (halves * sum + (1 << self.low_bits())) >> (self.low_bits() + 1)
@@ -88,6 +89,17 @@ impl Split {
     }
 }
 
+/// Asks for what is read some time after these lines, if the panels behind them are next.
+#[inline(always)]
+fn ask_for_more(high: &[Line], low: &[Line]) {
+    #[cfg(target_arch = "x86_64")]
+    for (lines, each) in [(high, high.len() + 1), (low, low.len())] {
+        super::kernel::prefetch(lines.as_ptr(), each);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (high, low);
+}
+
 dispatch! {
     fn merge(split: Split, high: &[Line], low: &[Line], out: &mut [Line]) = merge_body
 }
@@ -101,6 +113,7 @@ fn merge_body<const FMA: bool>(split: Split, high: &[Line], low: &[Line], out: &
     if split.low_bits() == 4 {
         let (low, out) = (low.as_chunks::<4>().0, out.as_chunks_mut::<8>().0);
         for ((high, low), out) in high.iter().zip(low).zip(out) {
+            ask_for_more(high, low);
             for ((high, low), out) in high.iter().zip(low).zip(out.as_chunks_mut::<2>().0) {
                 for i in 0..64 {
                     out[0].0[i] = high.0[i] << 4 | low.0[i] & 15;
@@ -113,6 +126,7 @@ fn merge_body<const FMA: bool>(split: Split, high: &[Line], low: &[Line], out: &
     // Codes of six bits: their low four bits, then their two higher ones.
     let (low, out) = (low.as_chunks::<2>().0, out.as_chunks_mut::<6>().0);
     for ((high, low), out) in high.iter().zip(low).zip(out) {
+        ask_for_more(high, low);
         let (nibbles, pairs) = out.split_at_mut(4);
         for (half, (low, pairs)) in low.iter().zip(pairs).enumerate() {
             let (high, nibbles) = (&high[2 * half..][..2], &mut nibbles[2 * half..][..2]);
