@@ -9,7 +9,7 @@ CREATE TABLE pg_answer_prompts (
     UNIQUE NULLS NOT DISTINCT (source, version)
 );
 COMMENT ON TABLE pg_answer_prompts IS
-    'templates of what rag_answer asks the model, from query, passages (title, content) and refusal; version 0 is the extension''s own';
+    'templates of what rag_answer asks the model, from query, its language, passages (title, content) and refusal; version 0 is the extension''s own';
 INSERT INTO pg_answer_prompts VALUES (NULL, 0,
 'You answer questions from passages of documents. Use only what the passages say, and copy names, numbers and code from them exactly. '
 'Answer in one or two complete sentences, in the language of the question. If the passages do not hold the answer, reply exactly: {{ refusal }}',
@@ -19,7 +19,7 @@ INSERT INTO pg_answer_prompts VALUES (NULL, 0,
 {% endif %}{{ passage.content }}
 
 {% endfor -%}
-Question: {{ query }}');
+{% if language == "Chinese" %}问题：{% else %}Question: {% endif %}{{ query }}');
 SELECT pg_catalog.pg_extension_config_dump('pg_answer_prompts', 'WHERE version > 0');
 GRANT SELECT, INSERT, UPDATE, DELETE ON pg_answer_prompts TO PUBLIC;
 
@@ -62,6 +62,10 @@ CREATE FUNCTION pg_answer_write(
     AS 'MODULE_PATHNAME', 'pg_answer_write_wrapper' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000000 ROWS 1;
 COMMENT ON FUNCTION pg_answer_write(text, text[], text[], text, text, text, integer, integer, double precision, bigint, text) IS
     'an answer from some passages, each sentence checked and cited; NULL when they support none';
+
+CREATE FUNCTION pg_answer_refusal(query text, wanted text) RETURNS text
+    AS 'MODULE_PATHNAME', 'pg_answer_refusal_wrapper' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION pg_answer_refusal(text, text) IS 'what to say where nothing answers the question: the default, in its language, or what is wanted';
 
 -- Of wrong arguments it is told before anything is searched for, and with little context.
 CREATE FUNCTION pg_answer_check_answer(model text, max_tokens integer, context_tokens integer, temperature double precision, on_unsupported text)
@@ -131,7 +135,7 @@ BEGIN
         EXIT WHEN w.answer IS NOT NULL;
     END LOOP;
     refused := w.answer IS NULL;
-    answer := coalesce(w.answer, refusal);
+    answer := coalesce(w.answer, @extschema@.pg_answer_refusal(query, refusal));
     confidence := CASE WHEN refused THEN 0 ELSE w.support END;
     -- Places become sources and keys, and characters those of the row's text.
     SELECT coalesce(jsonb_agg(jsonb_build_object('passage', c -> 'place', 'source', f.passage -> 'source', 'key', f.passage -> 'key', 'quote', c -> 'quote',
@@ -233,7 +237,7 @@ CREATE FUNCTION rag_answer(
     on_unsupported text DEFAULT 'drop',
     refusal text DEFAULT 'I cannot answer this from the available sources.')
     RETURNS text LANGUAGE sql VOLATILE PARALLEL RESTRICTED COST 10000000 AS $$
-    SELECT CASE WHEN $1 IS NOT NULL THEN coalesce(w.answer, $10) END
+    SELECT CASE WHEN $1 IS NOT NULL THEN coalesce(w.answer, @extschema@.pg_answer_refusal($1, $10)) END
         FROM @extschema@.pg_answer_prompt_for(NULL) AS p,
              LATERAL @extschema@.pg_answer_write(coalesce($1, ''), CASE WHEN $1 IS NULL THEN '{}' ELSE coalesce($2, '{}') END,
                  CASE WHEN $1 IS NULL THEN '{}' ELSE coalesce($3, '{}') END, p.system, p.message, $4, $5, $6, $7, $8, $9) AS w

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use pg_answer_inference::decoder::{Message, Prompt};
 use pg_answer_inference::{LanguageModel, Result};
+use pg_answer_rag::refusal::{REFUSAL, refusal};
 use pg_answer_rag::{Checked, Passage, Prompts, Unsupported, pack};
+use pg_answer_text::language::Language;
 use pgrx::prelude::*;
 use pgrx::{Array, JsonB};
 use serde_json::{Value, json};
@@ -59,8 +61,9 @@ impl<'a> Task<'a> {
                 .hint("See the table pg_answer_prompts.")
         };
         let prompts = Prompts::new(system, message).map_err(wrong).or_raise();
+        let language = Language::of(self.query);
         let messages = |query, passages: &[Passage]| {
-            let messages = prompts.messages(query, passages)?.into_iter();
+            let messages = prompts.messages(query, language, passages)?.into_iter();
             Ok(messages.map(|m| Message { role: m.role.to_owned(), content: m.content }).collect())
         };
         Asked {
@@ -124,6 +127,16 @@ pub(super) fn collect(contents: &Array<&str>, titles: &Array<&str>) -> Vec<(usiz
             Some((i, Passage { title: titles.get(i).copied().flatten().map(str::to_owned), content }))
         })
         .collect()
+}
+
+/// What to say to `query` where nothing answers it: `wanted`, or if that is the default, the same in the question's language.
+#[pg_extern(sql = false)]
+fn pg_answer_refusal(query: Option<&str>, wanted: Option<&str>) -> Option<String> {
+    let refusal = match wanted {
+        Some(REFUSAL) => refusal(Language::of(query.unwrap_or_default())),
+        wanted => wanted?,
+    };
+    Some(refusal.to_owned())
 }
 
 /// The whole prompt, as the model reads it.

@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use crate::Passage;
 use crate::citation::{cited, without_citations};
+use crate::refusal::refuses;
 use crate::words::{StopWords, held_words, is_operator, says_positive, words};
-use crate::{Passage, REFUSAL};
 
 /// Share of a sentence's own words, weighted by how few passages hold them, that a passage must have to support it.
 const ENOUGH: f64 = 0.5;
@@ -196,7 +197,7 @@ impl Evidence {
 /// one that begins with "this" must not follow one that is left out. A refusal has no support.
 pub fn check(answer: &str, query: &str, passages: &[Passage], unsupported: Unsupported) -> Checked {
     let mut checked = Checked { text: String::new(), citations: Vec::new(), support: 0.0 };
-    if answer.contains(REFUSAL) {
+    if refuses(answer) {
         return checked;
     }
     let mut evidence = Evidence::new(query, passages);
@@ -268,6 +269,7 @@ fn append(sentence: &str, citation: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::REFUSAL;
 
     fn passages() -> Vec<Passage> {
         [

@@ -1,6 +1,6 @@
 //! From a question to an answer one can trust: which passages hold its words ([`bm25`]), what words and meaning say
 //! together ([`fusion`]), which passages are one ([`merge`]), differ ([`diversity`]) and fit ([`budget`]), what the model is asked ([`prompt`]), and what
-//! of its answer they hold ([`check`], [`citation`]), all at once or as it is written
+//! of its answer they hold ([`check`], [`citation`], [`refusal`]), all at once or as it is written
 //! ([`stream`]). In a conversation, what a question means by itself comes first ([`history`]).
 
 pub mod bm25;
@@ -13,6 +13,7 @@ pub mod history;
 pub mod likelihood;
 pub mod merge;
 pub mod prompt;
+pub mod refusal;
 pub mod snippet;
 pub mod stream;
 mod words;
@@ -21,9 +22,6 @@ pub use budget::pack;
 pub use check::{Checked, Unsupported, check};
 pub use prompt::{Message, Prompts};
 pub use stream::Sentences;
-
-/// What `rag_answer` says when nothing retrieved can hold the answer, and what the model is asked to say.
-pub const REFUSAL: &str = "I cannot answer this from the available sources.";
 
 /// A retrieved piece of text.
 #[derive(Debug, Clone, PartialEq, Eq)]

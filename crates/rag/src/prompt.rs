@@ -1,8 +1,10 @@
 //! What the model is asked: a system and a user message made from templates.
 
 use minijinja::{Environment, Value, context};
+use pg_answer_text::language::Language;
 
-use crate::{Passage, REFUSAL};
+use crate::Passage;
+use crate::refusal::refusal;
 
 /// One turn of a conversation, as chat templates take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +24,8 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// The templates `system` and `message` are rendered from `query`, `passages` (each with `title` and `content`) and
-    /// `refusal`.
+    /// The templates `system` and `message` are rendered from `query`, its `language` ("English" or "Chinese"), `passages` (each
+    /// with `title` and `content`) and `refusal`.
     ///
     /// # Errors
     /// What is wrong with a template.
@@ -37,16 +39,21 @@ impl Prompts {
         Ok(Self { environment })
     }
 
-    /// The messages that ask for an answer to `query` from `passages`, numbered from 1.
+    /// The messages that ask for an answer to `query`, which is in `language`, from `passages`, numbered from 1.
     ///
     /// # Errors
     /// What is wrong with a template.
-    pub fn messages(&self, query: &str, passages: &[Passage]) -> Result<Vec<Message>, String> {
+    pub fn messages(
+        &self,
+        query: &str,
+        language: Language,
+        passages: &[Passage],
+    ) -> Result<Vec<Message>, String> {
         let passages: Vec<Value> = passages
             .iter()
             .map(|p| context! { title => p.title.as_deref(), content => p.content.as_str() })
             .collect();
-        let values = context! { query, passages, refusal => REFUSAL };
+        let values = context! { query, passages, language => language.name(), refusal => refusal(language) };
         let render = |name| {
             let template = self.environment.get_template(name).map_err(|e| e.to_string())?;
             template.render(&values).map_err(|e| e.to_string())
@@ -71,9 +78,9 @@ mod tests {
         let message = "{% for p in passages %}[{{ loop.index }}]{% if p.title %} {{ p.title }}{% endif %}\n{{ p.content }}\n{% endfor %}\
                        Question: {{ query }}";
         let prompts = Prompts::new("Say: {{ refusal }}", message).unwrap();
-        let messages = prompts.messages("why \"<\"?", &passages).unwrap();
+        let messages = prompts.messages("why \"<\"?", Language::English, &passages).unwrap();
         assert_eq!(messages[0].role, "system");
-        assert!(messages[0].content.contains(REFUSAL));
+        assert!(messages[0].content.contains(refusal(Language::English)));
         let user = &messages[1].content;
         assert!(user.contains("[1] VACUUM\na < b & {{ c }} {% raw %}\n"), "{user}");
         assert!(user.contains("[2]\nsecond\n"), "{user}");
@@ -83,8 +90,10 @@ mod tests {
     #[test]
     fn a_wrong_template_is_an_error() {
         assert!(Prompts::new("{% if %}", "").is_err());
-        assert!(Prompts::new("{{ nosuch.field }}", "").unwrap().messages("", &[]).is_err());
+        assert!(
+            Prompts::new("{{ nosuch.field }}", "").unwrap().messages("", Language::English, &[]).is_err()
+        );
         let endless = "{% for i in range(10000) %}{% for j in range(10000) %}x{% endfor %}{% endfor %}";
-        assert!(Prompts::new(endless, "").unwrap().messages("", &[]).is_err());
+        assert!(Prompts::new(endless, "").unwrap().messages("", Language::English, &[]).is_err());
     }
 }

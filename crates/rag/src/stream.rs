@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use crate::Passage;
 use crate::check::{Evidence, Sentence, Unsupported};
-use crate::{Passage, REFUSAL};
+use crate::refusal::refuses;
 
 /// Hands out the sentences of an answer once they are whole, checked as [`crate::check`] does.
 pub struct Sentences {
@@ -49,7 +50,7 @@ impl Sentences {
                 return None;
             }
             self.read += sentence.len();
-            self.refused = sentence.contains(REFUSAL);
+            self.refused = refuses(sentence);
             if !self.refused
                 && let Some(found) = self.evidence.look_up(sentence, &self.passages, self.unsupported)
             {
@@ -64,6 +65,7 @@ impl Sentences {
 mod tests {
     use super::*;
     use crate::check;
+    use crate::refusal::REFUSAL;
 
     const QUERY: &str = "How many connections are allowed, and who may use port 5432?";
     const ANSWER: &str = "By default 100 are allowed [1]. The moon is made of cheese. This is max_connections. See e.g. the setting max_connections.\n\

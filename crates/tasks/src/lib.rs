@@ -2,7 +2,6 @@
 
 pub mod classify;
 pub mod filter;
-pub mod language;
 pub mod matching;
 pub mod structure;
 pub mod writing;

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
+use pg_answer_text::language::Language;
 use pg_answer_text::words::search_words;
 
 use crate::Turn;
-use crate::language::Language;
 
 /// Bytes of words that are compared.
 const MOST_WORDS: usize = 10_000;
