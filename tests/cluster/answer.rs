@@ -82,6 +82,27 @@ fn refuses_without_evidence() -> Result<()> {
     Ok(())
 }
 
+/// `min_similarity` is about all that is found: the passages with the best scores need not be the nearest ones.
+#[test]
+fn the_nearest_passage_counts_wherever_it_stands() -> Result<()> {
+    let (_, mut client) = session("nearest")?;
+    docs(&mut client)?;
+    client.execute("INSERT INTO docs (body) VALUES ('Loaves stay in the oven for an hour.')", &[])?;
+    let question = "How long must a loaf bake, says the lighthouse door code?";
+    let row = client.query_one(
+        "SELECT (array_agg(vector_score ORDER BY score DESC))[1], max(vector_score) FROM rag_retrieve($1, 'docs', 50)",
+        &[&question],
+    )?;
+    let (best, nearest): (f64, f64) = (row.get(0), row.get(1));
+    ensure!(best < nearest, "the best is the nearest");
+    let details = "SELECT prompt_tokens > 0 FROM rag_answer_details($1, 'docs', 1, min_similarity => $2, max_unknown => NULL, max_tokens => 1)";
+    for (least, asked) in [((best + nearest) / 2.0, true), (nearest + 0.001, false)] {
+        let is_asked: bool = client.query_one(details, &[&question, &least])?.get(0);
+        ensure!(is_asked == asked, "{best} {nearest} {least}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_prompt_is_what_the_templates_say() -> Result<()> {
     let (_, mut client) = session("prompt")?;
@@ -148,10 +169,15 @@ fn wrong_arguments_are_short_errors() -> Result<()> {
             ensure!(context.lines().count() <= 4, "{function}, {argument}: {context}");
         }
     }
-    for argument in ["max_tokens => 0", "on_unsupported => 'burn'"] {
-        let error = error_of(&mut client, &format!("SELECT rag_answer('x', 'docs', {argument})"))?;
-        expect_code(&error, "22023")?;
-        ensure!(error.where_().unwrap_or_default().lines().count() <= 4, "{argument}: {error}");
+    for argument in
+        ["max_tokens => 0", "on_unsupported => 'burn'", "temperature => -1", "temperature => 'NaN'"]
+    {
+        for function in ["rag_answer", "rag_answer_details", "rag_answer_stream"] {
+            let error = error_of(&mut client, &format!("SELECT {function}('x', 'docs', {argument})"))?;
+            expect_code(&error, "22023")?;
+            let context = error.where_().unwrap_or_default();
+            ensure!(context.lines().count() <= 4, "{function}, {argument}: {context}");
+        }
     }
     Ok(())
 }
