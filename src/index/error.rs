@@ -11,6 +11,8 @@ impl From<Error> for Report {
         match error {
             Error::Corrupt { .. } => Self::new(PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED, message)
                 .hint("REINDEX the index, and look for the cause: disk, memory, crash without fsync."),
+            Error::Version { .. } => Self::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                .hint("REINDEX the index."),
             Error::Row { .. } => Self::new(PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED, message)
                 .hint("REINDEX the index, and look for the cause: disk, memory, an expression that is not immutable."),
             Error::Reused { .. } => Self::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message)

@@ -77,7 +77,7 @@ impl<'a, S: PageStore> Agreement<'a, S> {
             let entry = usize::from(place.entry);
             let (block, at, last, same) = self.store.read(place.block, |page| {
                 self.layout.expect(page, place.block, list.id)?;
-                let (block, at) = self.layout.location(page, entry);
+                let (block, at) = self.layout.location(page, place.block, entry)?;
                 let same = self.layout.keys_of(page, entry) == keys;
                 Ok((block, at, self.layout.add(page, entry) == f32::MAX, same))
             })?;

@@ -35,8 +35,11 @@ pub fn check(store: &impl PageStore, meta: &Meta, space: &Space) -> Result<u64> 
                 if block == list.first {
                     counted = list::rows(page);
                 }
-                let mut holes = 0;
+                let (mut holes, mut numbers) = (0, HashSet::new());
                 for entry in 0..count {
+                    if !numbers.insert(layout.number(page, block, entry)?) {
+                        return corrupt(block, format!("entry {entry} has the record of another one"));
+                    }
                     match layout.row(page, entry) {
                         NO_ROW => holes += 1,
                         row if !rows.insert(row) => {

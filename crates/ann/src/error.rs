@@ -11,6 +11,12 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// A page was written by a version with another format.
+    #[error("index page {block} has the format of another version of pg_answer")]
+    Version {
+        /// Number of the page.
+        block: u32,
+    },
     /// The index does not hold a row of the table as it is.
     #[error("index and table disagree about row ({},{}): {what}", row >> 16, row & 0xffff)]
     Row {

@@ -64,6 +64,7 @@ impl Filling {
         layout.put_record(&mut open.codes, place, &entry.record);
         page::set_count(&mut open.codes, place + 1);
         layout.put_entry(&mut open.page, i, id, keys, entry);
+        layout.set_number(&mut open.page, i, i);
         page::set_count(&mut open.page, i + 1);
         open.rows += 1;
         Ok(())
@@ -98,5 +99,6 @@ fn write_codes(store: &impl PageStore, layout: &Layout, open: &mut OpenList) -> 
 
 fn write_list_page(store: &impl PageStore, layout: &Layout, open: &mut OpenList) -> Result<Block> {
     write_codes(store, layout, open)?;
+    layout.sort(&mut open.page);
     store.append(&open.page)
 }

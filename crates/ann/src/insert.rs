@@ -61,6 +61,7 @@ pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, new: NewRow<'_
 
 /// A page with room, locked in a change.
 struct Room {
+    block: Block,
     place: usize,
     entry: usize,
 }
@@ -83,17 +84,17 @@ pub(crate) fn insert_into<S: PageStore>(
     // Holes first, those of other pages as well, lest every list grow a page after some rows have been removed.
     let page = change.page(first);
     let room = match hole_on(layout, page) {
-        Some(entry) => Room { place: first, entry },
+        Some(entry) => Room { block: list.first, place: first, entry },
         None => match list::insert_at(page) {
             NO_BLOCK if page::count(page) < layout.capacity => {
-                Room { place: first, entry: page::count(page) }
+                Room { block: list.first, place: first, entry: page::count(page) }
             }
             NO_BLOCK => add_page(&mut change, first, list)?,
             block => {
                 let place = change.lock(block)?;
                 layout.expect(change.page(place), block, list.id)?;
                 match room_on(layout, change.page(place)) {
-                    Some(entry) => Room { place, entry },
+                    Some(entry) => Room { block, place, entry },
                     // Its lock would cost one of the few pages of a change.
                     None => {
                         drop(change);
@@ -131,7 +132,7 @@ fn add_page(change: &mut impl Change, first: usize, list: List) -> Result<Room> 
     page::set_next(change.page_mut(place), next);
     page::set_next(change.page_mut(first), block);
     list::set_insert_at(change.page_mut(first), block);
-    Ok(Room { place, entry: 0 })
+    Ok(Room { block, place, entry: 0 })
 }
 
 /// Lets the list's first page point to the next page with room behind the full page `from`, or to none.
@@ -168,8 +169,10 @@ fn put(
     keys: &[Key],
     entry: &Entry,
 ) -> Result<()> {
-    let (page, place) = (room.entry / layout.per_page, room.entry % layout.per_page);
     let fresh = room.entry == page::count(change.page(room.place));
+    let number =
+        if fresh { room.entry } else { layout.number(change.page(room.place), room.block, room.entry)? };
+    let (page, place) = (number / layout.per_page, number % layout.per_page);
     let codes = if fresh && place == 0 {
         let (codes, block) = change.add()?;
         page::format(change.page_mut(codes), Kind::Codes, list.id);
@@ -187,6 +190,7 @@ fn put(
     let page = change.page_mut(room.place);
     layout.put_entry(page, room.entry, id, keys, entry);
     if fresh {
+        layout.set_number(page, room.entry, number);
         page::set_count(page, room.entry + 1);
     } else {
         list::set_holes(page, list::holes(page).saturating_sub(1));

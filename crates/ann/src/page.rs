@@ -10,7 +10,10 @@ pub const HEADER: usize = 16;
 /// Owner of the pages that belong to no list.
 pub const NO_LIST: u32 = u32::MAX;
 
-const MAGIC: u32 = u32::from_le_bytes(*b"ann1");
+/// The last byte is the version of the format: 2 since entries are in the order of their keys.
+const MAGIC: u32 = u32::from_le_bytes(*b"ann2");
+/// The bytes of [`MAGIC`] before the version.
+const ANY_VERSION: u32 = 0x00ff_ffff;
 
 /// What a page is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,9 +99,12 @@ pub fn set_next(page: &mut [u8], block: Block) {
     put(page, 12, &block.to_le_bytes());
 }
 
-/// Fails unless `page` is of a kind and has at most `most` entries.
+/// Fails unless `page` is of this version and of a kind, and has at most `most` entries.
 pub fn expect(page: &[u8], block: Block, kind: Kind, most: usize) -> Result<()> {
     if page.len() != PAYLOAD || u32_at(page, 0) != MAGIC {
+        if page.len() == PAYLOAD && (u32_at(page, 0) ^ MAGIC) & ANY_VERSION == 0 {
+            return Err(Error::Version { block });
+        }
         return corrupt(block, "it is no page of an index of this kind");
     }
     if page[4] == Kind::Free as u8 {

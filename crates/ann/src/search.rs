@@ -227,7 +227,8 @@ impl Search {
         let Some((list, base)) = self.lists.get(order) else { return Ok(()) };
         let following = self.lists.get(order + 1).map_or(NO_BLOCK, |(list, _)| list.first);
         self.work.visited += 1;
-        let beginnings = self.layout.beginnings();
+        let condition = self.filter.conditions.first();
+        let beginnings = self.layout.beginnings(condition.map(|(column, _)| *column));
         let (mut block, mut chain) = (list.first, Chain::default());
         while block != NO_BLOCK {
             chain.step(block)?;
@@ -327,19 +328,24 @@ impl Search {
                     &self.layout.spot_lines(*soon as usize - self.pages[at].first),
                 );
             }
+            let before = spots.len();
             store.read(scored.block, |page| {
                 self.layout.expect(page, scored.block, self.lists.seen(scored.list as usize).0.id)?;
                 for entry in here.iter().map(|place| *place as usize - scored.first) {
                     let row = self.layout.row(page, entry);
                     // It may have been removed since.
                     if row != NO_ROW {
-                        let (block, place) = self.layout.location(page, entry);
+                        let (block, place) = self.layout.location(page, scored.block, entry)?;
                         let last = self.layout.add(page, entry) == f32::MAX;
                         spots.push(Spot { row, list: scored.list, place: place as u32, block, last });
                     }
                 }
                 Ok(())
             })?;
+            if self.layout.key_columns > 0 {
+                // Records of a page of codes side by side.
+                spots[before..].sort_unstable_by_key(|spot| (spot.block, spot.place));
+            }
         }
         Ok(spots)
     }

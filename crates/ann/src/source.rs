@@ -73,7 +73,7 @@ impl<S: PageStore> Source<'_, S> {
             chain.step(block)?;
             let look = |page: &[u8]| {
                 self.layout.expect(page, block, self.list.id)?;
-                Ok((self.spots(page, seen), page::next(page)))
+                Ok((self.spots(page, block, seen)?, page::next(page)))
             };
             let (mut spots, next) = match held {
                 Some(page) if block == self.list.first => look(page)?,
@@ -93,21 +93,18 @@ impl<S: PageStore> Source<'_, S> {
         Ok(())
     }
 
-    fn spots(&self, page: &[u8], seen: &HashSet<RowId>) -> Vec<Spot> {
+    /// Rows of a page that have not been seen, those of a page of codes side by side.
+    fn spots(&self, page: &[u8], at: Block, seen: &HashSet<RowId>) -> Result<Vec<Spot>> {
         let rows = (0..page::count(page)).map(|i| (i, self.layout.row(page, i)));
         let unseen = rows.filter(|(_, row)| *row != NO_ROW && !seen.contains(row));
-        unseen
-            .map(|(i, row)| {
-                let (block, place) = self.layout.location(page, i);
-                Spot {
-                    row,
-                    keys: self.layout.keys_of(page, i),
-                    entry: self.layout.entry(page, i),
-                    block,
-                    place,
-                }
-            })
-            .collect()
+        let spots = unseen.map(|(i, row)| {
+            let (block, place) = self.layout.location(page, at, i)?;
+            let (keys, entry) = (self.layout.keys_of(page, i), self.layout.entry(page, i));
+            Ok(Spot { row, keys, entry, block, place })
+        });
+        let mut spots = spots.collect::<Result<Vec<Spot>>>()?;
+        spots.sort_by_key(|spot| (spot.block, spot.place));
+        Ok(spots)
     }
 
     /// Completes entries with their records; the coordinates that these have.

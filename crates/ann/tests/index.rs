@@ -6,6 +6,7 @@ use common::{Index, Numbers, clustered, distance, recall, take_nearest, take_nea
 use pg_answer_ann::check::check;
 use pg_answer_ann::filter::{Filter, NULL_KEY, Test};
 use pg_answer_ann::insert::{NewRow, insert};
+use pg_answer_ann::meta::Meta;
 use pg_answer_ann::search::{Effort, Search};
 use pg_answer_ann::store::PageStore;
 use pg_answer_ann::sweep::sweep;
@@ -248,6 +249,17 @@ fn a_filter_finds_all_that_passes_and_nothing_else() {
     assert!(matches!(search.err(), Some(Error::Corrupt { .. })));
 }
 
+#[test]
+fn an_index_of_another_version_is_told_from_a_damaged_one() {
+    let index = Index::build(Metric::L2, &clustered(50, 16, 2, 1), 16, 1);
+    for (at, version) in [(3, true), (2, false)] {
+        index.store.damage(0, |page| page[at] = b'0');
+        let read = Meta::read(&index.store);
+        assert_eq!(matches!(read, Err(Error::Version { block: 0 })), version, "{read:?}");
+        assert!(read.is_err());
+    }
+}
+
 /// A failure between two changes loses no row and invents none.
 #[test]
 fn a_failure_leaves_a_whole_index() {
@@ -303,7 +315,7 @@ fn damaged_pages_are_errors() {
             index.store.damage(block, |page| page[at] = value);
         }
         let outcome = (|| {
-            let meta = pg_answer_ann::meta::Meta::read(&index.store)?;
+            let meta = Meta::read(&index.store)?;
             let space = meta.space(&index.store)?;
             let effort = Effort { recall: 0.95, probes: Some(1) };
             if meta.dims == 64 {

@@ -169,6 +169,37 @@ fn neither_drafts_nor_what_was_read_before_change_an_answer() {
 }
 
 #[test]
+fn the_best_tokens_of_long_answers_are_those_of_the_whole_head() {
+    let pool = Pool::new(0).unwrap();
+    let mut decoder = load("qwen2.5-coder-0.5b-instruct", &pool);
+    let (mut worst, mut sum, mut tokens) = (0.0_f32, 0.0, 0);
+    for content in [
+        "Write a story about a lighthouse keeper who finds a letter.",
+        "Explain how PostgreSQL's vacuum works, with an example in SQL.",
+        "\u{7528}\u{4e2d}\u{6587}\u{5199}\u{4e00}\u{7bc7}\u{5173}\u{4e8e}\u{6d77}\u{7684}\u{77ed}\u{6587}\u{3002}",
+    ] {
+        let message = Message { role: "user".to_owned(), content: content.to_owned() };
+        let prompt = decoder.render_chat(&[message]).unwrap();
+        let mut run = |top_k: usize| {
+            let temperature = if top_k > 0 { 1.0 } else { 0.0 };
+            let sampling = Sampling { temperature, top_k, ..Sampling::default() };
+            let options = GenerateOptions { max_tokens: 200, sampling, ..options() };
+            decoder.generate(&prompt, &options, &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
+        };
+        // Drawing from the best one alone takes it, by the whole head's logits.
+        let (screened, whole) = (run(0), run(1));
+        assert_eq!(screened.ids, whole.ids, "{content}");
+        for (a, b) in screened.logprobs.iter().zip(&whole.logprobs) {
+            worst = worst.max((a - b).abs());
+            sum += (a - b).abs();
+            tokens += 1;
+        }
+    }
+    eprintln!("logprobs of {tokens} tokens off by {} in the mean, {worst} at most", sum / tokens as f32);
+    assert!(worst < 0.05 && sum / (tokens as f32) < 0.005, "{worst} {sum} {tokens}");
+}
+
+#[test]
 fn token_ids_equal_those_of_llama_cpp() {
     let decoder = load("qwen2.5-coder-0.5b-instruct", &Pool::new(0).unwrap());
     let all = lines::<Tokens>("qwen2.5_tokens.jsonl");

@@ -1,6 +1,7 @@
 //! What a decoder has read: the tokens, and their keys and values.
 
 use super::cache::Cache;
+use super::head::Wanted;
 use super::oracle::Oracle;
 use super::qwen2::{CHUNK, Purpose, Qwen2, Scratch};
 use super::shelf::Shelf;
@@ -49,8 +50,8 @@ impl Context {
         self.cache.reserve(positions)
     }
 
-    /// Makes `ids` all that has been read, keeping the beginning that is the same; gives the logits after each of the last
-    /// `outputs` tokens, few enough to be read at once, and how many tokens need not be read again. The first `fixed` tokens
+    /// Makes `ids` all that has been read, keeping the beginning that is the same; gives the `wanted` logits, of few enough
+    /// tokens to be read at once, and how many tokens need not be read again. The first `fixed` tokens
     /// may be kept for other sessions.
     ///
     /// # Errors
@@ -59,11 +60,12 @@ impl Context {
         &mut self,
         model: &Qwen2,
         ids: &[u32],
-        (fixed, outputs): (usize, usize),
+        fixed: usize,
+        wanted: Wanted,
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<(&[f32], usize)> {
-        let Some(before) = ids.len().checked_sub(outputs) else {
+        let Some(before) = ids.len().checked_sub(wanted.tokens) else {
             return Err(Error::InvalidInput("the prompt is empty".to_owned()));
         };
         // The last tokens are read in any case: their logits are not kept.
@@ -71,10 +73,10 @@ impl Context {
         self.truncate(same);
         let fixed = Shelf::tokens(fixed.min(before), self.cache.bytes_of(1));
         let known = if fixed > same { self.begin(model, &ids[..fixed], pool, check)? } else { same };
-        if (ids.len() - self.ids.len() - 1) % CHUNK + 1 < outputs {
-            self.forward(model, &ids[self.ids.len()..before], 0, Purpose::Read, pool, check)?;
+        if (ids.len() - self.ids.len() - 1) % CHUNK + 1 < wanted.tokens {
+            self.forward(model, &ids[self.ids.len()..before], Wanted::all(0), Purpose::Read, pool, check)?;
         }
-        self.forward(model, &ids[self.ids.len()..], outputs, Purpose::Read, pool, check)?;
+        self.forward(model, &ids[self.ids.len()..], wanted, Purpose::Read, pool, check)?;
         Ok((&self.scratch.logits, known))
     }
 
@@ -89,15 +91,15 @@ impl Context {
         }
         // All of it, since what was written has other keys than what is read.
         self.truncate(0);
-        self.forward(model, ids, 0, Purpose::Read, pool, check)?;
+        self.forward(model, ids, Wanted::all(0), Purpose::Read, pool, check)?;
         if let Some(shelf) = &self.shelf {
             shelf.put(ids, &self.cache.save(ids.len()));
         }
         Ok(0)
     }
 
-    /// Adds `ids` that were just written, or may be, to what was read before; gives the logits after each of the last `outputs` of them, which are
-    /// few enough to be read at once. When it fails, what was read whole remains.
+    /// Adds `ids` that were just written, or may be, to what was read before; gives the `wanted` logits, of
+    /// few enough tokens to be read at once. When it fails, what was read whole remains.
     ///
     /// # Errors
     /// As [`Qwen2::forward`].
@@ -105,11 +107,11 @@ impl Context {
         &mut self,
         model: &Qwen2,
         ids: &[u32],
-        outputs: usize,
+        wanted: Wanted,
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<&[f32]> {
-        self.forward(model, ids, outputs, Purpose::Write, pool, check)?;
+        self.forward(model, ids, wanted, Purpose::Write, pool, check)?;
         Ok(&self.scratch.logits)
     }
 
@@ -117,18 +119,19 @@ impl Context {
         &mut self,
         model: &Qwen2,
         ids: &[u32],
-        outputs: usize,
+        wanted: Wanted,
         purpose: Purpose,
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<()> {
         let last = ids.len().saturating_sub(1) / CHUNK;
         for (i, chunk) in ids.chunks(CHUNK).enumerate() {
-            let outputs = if i == last { outputs.min(chunk.len()) } else { 0 };
+            let tokens = if i == last { wanted.tokens.min(chunk.len()) } else { 0 };
+            let wanted = Wanted { tokens, ..wanted };
             let (position, Self { cache, scratch, oracle, .. }) = (self.ids.len(), &mut *self);
             match oracle {
-                Some(oracle) => oracle.forward(chunk, position, outputs, &mut scratch.logits, pool, check)?,
-                None => model.forward((cache, scratch), (chunk, purpose), position, outputs, pool, check)?,
+                Some(oracle) => oracle.forward(chunk, position, tokens, &mut scratch.logits, pool, check)?,
+                None => model.forward((cache, scratch), (chunk, purpose), position, wanted, pool, check)?,
             }
             self.ids.extend_from_slice(chunk);
         }

@@ -13,6 +13,7 @@ use super::parallel::{self, Grid};
 use super::quantize::WIDE_SPAN;
 use super::quantized::kernel::Multiplier;
 use super::quantized::packed::{BLOCK, Expanded, Layout, Line, expand};
+use super::quantized::split::Split;
 use super::quantized::unpack::{Format, Row};
 use crate::prepared::{Draft, Image, Plan, View};
 use crate::{Check, Pool, Result};
@@ -31,8 +32,35 @@ pub struct Matrix {
 
 enum Weights {
     Packed(Layout, View<Line>),
+    Split(Planes),
+    /// The high plane of such a matrix by itself.
+    High(Split, View<Line>),
     /// Panels of 16 rows, `width` lanes each.
     Dense(View<Lanes>),
+}
+
+/// A matrix whose high and low bits lie apart.
+pub struct Planes {
+    /// How they do.
+    pub split: Split,
+    /// Panels of 16 rows with the high bits.
+    pub high: View<Line>,
+    /// The same with the low bits.
+    pub low: View<Line>,
+}
+
+impl Planes {
+    /// Panels of both planes together.
+    fn merge(&self, isa: Isa, panels: Range<usize>, out: &mut Vec<Line>) {
+        let (whole, high, low) =
+            (self.split.whole().panel_lines(), self.split.high().panel_lines(), self.split.low_lines());
+        out.resize(panels.len() * whole, Line::ZERO);
+        for (panel, out) in panels.zip(out.chunks_exact_mut(whole)) {
+            let [high, low] =
+                [(&self.high, high), (&self.low, low)].map(|(lines, each)| &lines[panel * each..][..each]);
+            self.split.merge(isa, high, low, out);
+        }
+    }
 }
 
 /// How the file holds the matrix `name`, which must have `rows` rows of `width` values.
@@ -141,17 +169,12 @@ impl Matrix {
     /// The weights of row `row`.
     pub fn row(&self, isa: Isa, row: usize, out: &mut [f32]) {
         match &self.weights {
-            Weights::Packed(layout, lines) => {
-                let (panel_lines, lane) = (layout.panel_lines(), row % LANES);
-                let panel = &lines[row / LANES * panel_lines..][..panel_lines];
-                let mut all = Expanded::new(layout.format, self.width / BLOCK);
-                expand(isa, *layout, panel, 0, &mut all);
-                let Format { group, offset, has_minimum, .. } = layout.format;
-                for (k, out) in out.iter_mut().enumerate() {
-                    let code = all.lines[k / 4].0[lane * 4 + k % 4];
-                    let base = if has_minimum { all.minimums[k / group].0[lane] } else { 0.0 };
-                    *out = all.scales[k / group].0[lane] * (f32::from(code) - f32::from(offset)) + base;
-                }
+            Weights::Packed(layout, lines) => row_of_panels(isa, *layout, lines, row, out),
+            Weights::High(split, lines) => row_of_panels(isa, split.high(), lines, row, out),
+            Weights::Split(planes) => {
+                let (panel, mut lines) = (row / LANES, Vec::new());
+                planes.merge(isa, panel..panel + 1, &mut lines);
+                row_of_panels(isa, planes.split.whole(), &lines, row % LANES, out);
             }
             Weights::Dense(lanes) => {
                 let panel = &lanes[row / LANES * self.width..][..self.width];
@@ -162,14 +185,47 @@ impl Matrix {
         }
     }
 
+    /// A matrix in two planes, and its high plane by itself.
+    pub fn of_planes(rows: usize, planes: Planes) -> [Self; 2] {
+        let (width, high) = (planes.split.whole().width, planes.high.clone());
+        let split = planes.split;
+        [Weights::Split(planes), Weights::High(split, high)].map(|weights| Self { rows, width, weights })
+    }
+
+    /// Its planes, if it has two.
+    pub fn planes(&self) -> Option<&Planes> {
+        if let Weights::Split(planes) = &self.weights { Some(planes) } else { None }
+    }
+
     /// Ready to multiply its panels with `x`.
-    fn with<'a>(&'a self, isa: Isa, x: &'a Activations) -> Product<'a> {
+    pub fn with<'a>(&'a self, isa: Isa, x: &'a Activations) -> Product<'a> {
         match &self.weights {
             Weights::Packed(layout, lines) => {
                 Product::Packed(Multiplier::new(isa, *layout, x), *layout, lines)
             }
+            Weights::Split(planes) => {
+                let multiplier = Multiplier::new(isa, planes.split.whole(), x);
+                Product::Split(multiplier, isa, planes, Vec::new())
+            }
+            Weights::High(split, lines) => {
+                Product::Packed(Multiplier::of_high_plane(isa, *split, x), split.high(), lines)
+            }
             Weights::Dense(lanes) => Product::Dense(isa, x, lanes),
         }
+    }
+}
+
+/// The weights of row `row` of some panels.
+fn row_of_panels(isa: Isa, layout: Layout, lines: &[Line], row: usize, out: &mut [f32]) {
+    let (panel_lines, lane) = (layout.panel_lines(), row % LANES);
+    let panel = &lines[row / LANES * panel_lines..][..panel_lines];
+    let mut all = Expanded::new(layout.format, layout.width / BLOCK);
+    expand(isa, layout, panel, 0, &mut all);
+    let Format { group, offset, has_minimum, .. } = layout.format;
+    for (k, out) in out.iter_mut().enumerate() {
+        let code = all.lines[k / 4].0[lane * 4 + k % 4];
+        let base = if has_minimum { all.minimums[k / group].0[lane] } else { 0.0 };
+        *out = all.scales[k / group].0[lane] * (f32::from(code) - f32::from(offset)) + base;
     }
 }
 
@@ -187,18 +243,26 @@ pub fn form(matrices: &[&Matrix]) -> Form {
 /// A matrix and the activations that it is multiplied with. One is made for each product, so that boxes would cost more than
 /// the difference of the sizes.
 #[allow(clippy::large_enum_variant)]
-enum Product<'a> {
+pub enum Product<'a> {
+    /// Panels as they lie.
     Packed(Multiplier<'a>, Layout, &'a [Line]),
+    /// Panels that are put together, in the last.
+    Split(Multiplier<'a>, Isa, &'a Planes, Vec<Line>),
+    /// Floats.
     Dense(Isa, &'a Activations, &'a [Lanes]),
 }
 
 impl Product<'_> {
     /// Results of some panels: `out[panel][token][row of the panel]`.
-    fn panels(&mut self, panels: Range<usize>, out: &mut [f32]) {
+    pub fn panels(&mut self, panels: Range<usize>, out: &mut [f32]) {
         match self {
             Self::Packed(multiplier, layout, lines) => {
                 let each = layout.panel_lines();
                 multiplier.run(&lines[panels.start * each..panels.end * each], out);
+            }
+            Self::Split(multiplier, isa, planes, lines) => {
+                planes.merge(*isa, panels, lines);
+                multiplier.run(lines, out);
             }
             Self::Dense(isa, x, lanes) => {
                 multiply_dense(*isa, &lanes[panels.start * x.width..panels.end * x.width], x, out);

@@ -9,6 +9,7 @@ pub(crate) mod chat;
 mod context;
 mod draft;
 pub mod gguf;
+mod head;
 pub(crate) mod isa;
 pub(crate) mod lanes;
 mod layer;
@@ -36,6 +37,7 @@ use chat::Template;
 use context::Context;
 use draft::Drafter;
 use gguf::Gguf;
+use head::Wanted;
 use lanes::sum_exp;
 use oracle::Oracle;
 use pg_answer_models::InstalledModel;
@@ -289,8 +291,12 @@ impl Decoder {
         let mut text = prompt.ids.clone();
         let mut stream = Stream::new(&options.stop);
         let (mut bytes, mut logprobs) = (Vec::new(), Vec::new());
+        // Whoever takes the best of all tokens needs no exact logits of the others.
+        let best = sampler.takes_the_best() && constraint.is_none();
+        let wanted = |tokens| Wanted { tokens, best };
         let (mut drafter, mut draft, mut passes) = (Drafter::new(), Vec::new(), 0);
-        let (mut logits, reused_tokens) = context.read(model, &prompt.ids, (prompt.fixed, 1), pool, check)?;
+        let (mut logits, reused_tokens) =
+            context.read(model, &prompt.ids, prompt.fixed, wanted(1), pool, check)?;
         let stop = 'answer: loop {
             let mut accepted = 0;
             for logits in logits.chunks_exact(model.shape.vocabulary) {
@@ -333,7 +339,7 @@ impl Decoder {
                 }
             }
             let next = [next, &draft].concat();
-            logits = context.extend(model, &next, next.len(), pool, check)?;
+            logits = context.extend(model, &next, wanted(next.len()), pool, check)?;
             passes += 1;
         };
         let ids = text.split_off(prompt.ids.len());
@@ -361,11 +367,11 @@ impl Decoder {
             let tokens = prompt.len() + forced.len();
             return Err(Error::TooLong { tokens, limit: self.context_length() });
         }
-        let (mut logits, _) = self.context.read(&self.model, prompt, (0, 1), pool, check)?;
+        let (mut logits, _) = self.context.read(&self.model, prompt, 0, Wanted::all(1), pool, check)?;
         let mut out = Vec::new();
         for (i, &id) in forced.iter().enumerate() {
             if i > 0 {
-                logits = self.context.extend(&self.model, &forced[i - 1..i], 1, pool, check)?;
+                logits = self.context.extend(&self.model, &forced[i - 1..i], Wanted::all(1), pool, check)?;
             }
             let (_, max) = sample::best(logits)?;
             let total = max + sum_exp(isa::Isa::best(), logits, max, 1.0).ln();
@@ -415,15 +421,21 @@ impl Decoder {
         };
         if let [ids] = &answers[..] {
             let text = [&prompt.ids[..], ids].concat();
-            let (logits, _) =
-                context.read(model, &text, (prompt.fixed, ids.len() + usize::from(!cut)), pool, check)?;
+            let (logits, _) = context.read(
+                model,
+                &text,
+                prompt.fixed,
+                Wanted::all(ids.len() + usize::from(!cut)),
+                pool,
+                check,
+            )?;
             return Ok(vec![weight(ids, &mut logits.chunks_exact(model.shape.vocabulary))?]);
         }
-        let first = context.read(model, &prompt.ids, (prompt.fixed, 1), pool, check)?.0.to_vec();
+        let first = context.read(model, &prompt.ids, prompt.fixed, Wanted::all(1), pool, check)?.0.to_vec();
         let mut weights = Vec::new();
         for ids in &answers {
             context.truncate(prompt.ids.len());
-            let logits = context.extend(model, ids, ids.len(), pool, check)?;
+            let logits = context.extend(model, ids, Wanted::all(ids.len()), pool, check)?;
             let after = logits.chunks_exact(model.shape.vocabulary);
             weights.push(weight(ids, &mut std::iter::once(&first[..]).chain(after))?);
         }
@@ -438,7 +450,7 @@ impl Decoder {
     /// `check` returns.
     pub fn prefill(&mut self, ids: &[u32], pool: &Pool, check: Check<'_>) -> Result<Vec<f32>> {
         self.check_length(ids)?;
-        Ok(self.context.read(&self.model, ids, (0, 1), pool, check)?.0.to_vec())
+        Ok(self.context.read(&self.model, ids, 0, Wanted::all(1), pool, check)?.0.to_vec())
     }
 
     /// Forgets what was read, so that the next call reads all of its prompt.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chat::Template;
 use super::gguf::{Gguf, TensorType};
+use super::head::{Head, OUTPUT};
 use super::matrix::{self, Matrix};
 use super::shape::{Shape, name};
 use super::vocabulary::{Vocabulary, VocabularyMeta};
@@ -16,11 +17,9 @@ use crate::prepared::{Draft, Image, Place, Plan};
 use crate::{Check, Error, Pool, Result};
 
 /// Name and version of the layout.
-pub const LAYOUT: &str = "qwen2-1";
+pub const LAYOUT: &str = "qwen2-2";
 /// Section of the rows of a separate input embedding, as they stand in the file.
 pub const EMBEDDING: &str = "token_embd.rows";
-/// Section of the matrix that gives the logits.
-pub const OUTPUT: &str = "output.weight";
 /// Section of the vector before it.
 pub const OUTPUT_NORM: &str = "output_norm.weight";
 
@@ -45,10 +44,9 @@ pub fn prepare(model: &InstalledModel, pool: &Pool, check: Check<'_>) -> Result<
     build(&Gguf::open(&model.weights()?)?, model, Place::File, pool, check)
 }
 
-/// A matrix of the file and the section that it becomes.
+/// A matrix of the file, and of the section that it becomes and that is named like it.
 struct Part {
-    section: String,
-    tensor: String,
+    name: String,
     rows: usize,
     width: usize,
 }
@@ -74,27 +72,22 @@ pub fn build(
     let (mut matrices, mut vectors) = (Vec::new(), Vec::new());
     for layer in 0..shape.layers {
         for (part, rows, width) in shape.layer_matrices() {
-            let tensor = name(layer, part);
-            matrices.push(Part { section: tensor.clone(), tensor, rows, width });
+            matrices.push(Part { name: name(layer, part), rows, width });
         }
         vectors.extend(shape.layer_vectors().map(|(part, length)| (name(layer, part), length)));
     }
     vectors.push((OUTPUT_NORM.to_owned(), shape.width));
     let embedding = gguf.tensor("token_embd.weight")?;
     let is_tied = gguf.find(OUTPUT).is_none();
-    matrices.push(Part {
-        section: OUTPUT.to_owned(),
-        tensor: if is_tied { "token_embd.weight" } else { OUTPUT }.to_owned(),
-        rows: shape.vocabulary,
-        width: shape.width,
-    });
     if embedding.width != shape.width {
         return Err(gguf.damaged("the embedding has another width than the layers"));
     }
     let mut types = BTreeMap::new();
     for part in &matrices {
-        types.insert(part.section.clone(), matrix::kind(gguf, &part.tensor, (part.rows, part.width))?);
+        types.insert(part.name.clone(), matrix::kind(gguf, &part.name, (part.rows, part.width))?);
     }
+    let head = (if is_tied { "token_embd.weight" } else { OUTPUT }, (shape.vocabulary, shape.width));
+    types.insert(OUTPUT.to_owned(), matrix::kind(gguf, head.0, head.1)?);
     if !is_tied {
         types.insert(EMBEDDING.to_owned(), embedding.kind);
     }
@@ -107,8 +100,9 @@ pub fn build(
     let value = serde_json::to_value(&meta).map_err(|e| Error::Internal(e.to_string()))?;
     let mut plan = Plan::new(model, LAYOUT, value);
     for part in &matrices {
-        Matrix::plan(&mut plan, &part.section, meta.types[&part.section], (part.rows, part.width));
+        Matrix::plan(&mut plan, &part.name, meta.types[&part.name], (part.rows, part.width));
     }
+    Head::plan(&mut plan, meta.types[OUTPUT], head.1);
     for (name, length) in &vectors {
         plan.section::<f32>(name, *length);
     }
@@ -124,8 +118,9 @@ pub fn build(
         draft.fill::<f32>(name)?.copy_from_slice(&matrix::load_vector(gguf, name, *length)?);
     }
     for part in &matrices {
-        Matrix::fill(gguf, &part.tensor, &part.section, &mut draft, pool, check)?;
+        Matrix::fill(gguf, &part.name, &part.name, &mut draft, pool, check)?;
     }
+    Head::fill(gguf, head.0, &mut draft, pool, check)?;
     if !is_tied {
         fill_embedding(gguf, &mut draft, check)?;
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::activations::Activations;
 use super::cache::Cache;
 use super::gguf::TensorType;
+use super::head::{Head, OUTPUT, Wanted};
 use super::isa::Isa;
 use super::lanes::rms_norm;
 use super::layer::{Buffers, Layer, Step};
-use super::matrix::{Finish, Matrix, floats, form, multiply};
-use super::parallel::Grid;
-use super::prepare::{EMBEDDING, Meta, OUTPUT, OUTPUT_NORM};
+use super::matrix::{Matrix, floats};
+use super::prepare::{EMBEDDING, Meta, OUTPUT_NORM};
 use super::quantized::kernel::rounds;
 use super::quantized::unpack::{Format, Row};
 use super::shape::{Shape, name};
@@ -45,7 +45,7 @@ pub struct Qwen2 {
     embedding: Embedding,
     layers: Vec<Layer>,
     output_norm: View<f32>,
-    output: Matrix,
+    head: Head,
 }
 
 /// Buffers of the forward pass.
@@ -100,8 +100,8 @@ impl Qwen2 {
             Embedding::Tied
         };
         let output_norm = image.view(OUTPUT_NORM, shape.width)?;
-        let output = matrix(OUTPUT, (shape.vocabulary, shape.width))?;
-        Ok(Self { shape, isa: Isa::best(), embedding, layers, output_norm, output })
+        let head = Head::open(image, kind(OUTPUT)?, (shape.vocabulary, shape.width))?;
+        Ok(Self { shape, isa: Isa::best(), embedding, layers, output_norm, head })
     }
 
     /// An empty cache for this model.
@@ -110,7 +110,7 @@ impl Qwen2 {
         Cache::new(self.shape.layers, self.shape.key_heads, self.shape.head, full)
     }
 
-    /// Reads at most [`CHUNK`] tokens at `position`; leaves the logits after the last `outputs` of them in `scratch`.
+    /// Reads at most [`CHUNK`] tokens at `position`; leaves the `wanted` logits in `scratch`.
     ///
     /// # Errors
     /// `Internal` when memory is short; whatever `check` returns.
@@ -119,7 +119,7 @@ impl Qwen2 {
         (cache, scratch): (&mut Cache, &mut Scratch),
         (ids, purpose): (&[u32], Purpose),
         position: usize,
-        outputs: usize,
+        wanted: Wanted,
         pool: &Pool,
         check: Check<'_>,
     ) -> Result<()> {
@@ -133,29 +133,28 @@ impl Qwen2 {
         for (i, (layer, heads)) in self.layers.iter().zip(cache.layers()).enumerate() {
             check()?;
             // Of the last layer only the tokens with logits need more than keys and values.
-            let wanted = if i + 1 < self.layers.len() { ids.len() } else { outputs };
-            layer.run(&step, heads, x, wanted, activations, buffers)?;
+            let tokens = if i + 1 < self.layers.len() { ids.len() } else { wanted.tokens };
+            layer.run(&step, heads, x, tokens, activations, buffers)?;
         }
         check()?;
-        if outputs > 0 {
-            self.outputs(outputs, scratch, pool)?;
+        if wanted.tokens > 0 {
+            self.outputs(wanted, scratch, pool)?;
             check()?;
         }
         Ok(())
     }
 
-    /// Logits after the last `count` tokens.
-    fn outputs(&self, count: usize, scratch: &mut Scratch, pool: &Pool) -> Result<()> {
+    /// The `wanted` logits.
+    fn outputs(&self, wanted: Wanted, scratch: &mut Scratch, pool: &Pool) -> Result<()> {
         let Scratch { x, activations, logits, .. } = scratch;
-        let (isa, width) = (self.isa, self.shape.width);
+        let (isa, width, count) = (self.isa, self.shape.width, wanted.tokens);
         let x = &x[x.len() - count * width..];
         activations.of_prompt = false;
-        activations.fill(isa, pool, (count, width), form(&[&self.output]), &mut [], |token, _, row| {
+        activations.fill(isa, pool, (count, width), self.head.form(), &mut [], |token, _, row| {
             rms_norm(isa, &x[token * width..][..width], &self.output_norm, self.shape.epsilon, row);
         })?;
         logits.resize(count * self.shape.vocabulary, 0.0);
-        let out = Grid::new(logits, self.shape.vocabulary);
-        multiply(isa, pool, [&self.output], activations, out, Finish::Put)
+        self.head.run(isa, pool, activations, wanted.best, logits)
     }
 
     fn embed(&self, ids: &[u32], x: &mut Vec<f32>) -> Result<()> {
@@ -167,7 +166,7 @@ impl Qwen2 {
                 return Err(Error::InvalidInput(format!("token {id} is not in the vocabulary")));
             }
             match &self.embedding {
-                Embedding::Tied => self.output.row(self.isa, id, x),
+                Embedding::Tied => self.head.matrix().row(self.isa, id, x),
                 Embedding::Rows { kind, bytes } => {
                     let row = bytes.len() / self.shape.vocabulary;
                     unpack_row(*kind, &bytes[id * row..][..row], x);

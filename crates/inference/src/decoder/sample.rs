@@ -117,6 +117,11 @@ impl Sampler {
         Ok(chosen)
     }
 
+    /// Whether the token with the largest logit is chosen every time.
+    pub fn takes_the_best(&self) -> bool {
+        self.how.temperature == 0.0 && self.how.repetition_penalty == 1.0
+    }
+
     fn pick(&mut self, logits: &[f32]) -> Result<usize> {
         let (first, max) = best(logits)?;
         Ok(if self.how.temperature == 0.0 { first } else { self.draw(logits, max) })

@@ -11,6 +11,7 @@ use crate::decoder::isa::{Isa, Kind};
 use crate::decoder::lanes::{LANES, Lanes};
 
 use super::packed::{BLOCK, Expanded, Layout, Line, QUADS, expand};
+use super::split::Split;
 use super::unpack::Format;
 
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +24,8 @@ mod avx512_few;
 mod avx512_load;
 #[cfg(target_arch = "x86_64")]
 mod avx512_rounded;
+#[cfg(target_arch = "x86_64")]
+pub use avx512_load::prefetch;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -68,6 +71,13 @@ impl Sums {
             return Self { starts: Vec::new(), shares: sums.iter().map(|&sum| sum as f32).collect() };
         }
         Self { starts: sums.iter().map(|sum| -i32::from(format.offset) * sum).collect(), shares: Vec::new() }
+    }
+
+    /// For the high plane of `split` by itself.
+    #[cfg(target_arch = "x86_64")]
+    fn of_high_plane(split: Split, x: &Activations) -> Self {
+        let sums = if split.high().format.group == BLOCK { &x.sums32 } else { &x.sums16 };
+        Self { starts: sums.iter().map(|&sum| split.start(sum)).collect(), shares: Vec::new() }
     }
 }
 
@@ -143,6 +153,19 @@ impl<'a> Multiplier<'a> {
         Self { isa, layout, x, way: Way::of(isa, layout, x) }
     }
 
+    /// Ready to multiply panels of the high plane of `split` by themselves.
+    ///
+    /// # Panics
+    /// Unless [`takes_high_planes`].
+    pub fn of_high_plane(isa: Isa, split: Split, x: &'a Activations) -> Self {
+        assert!(takes_high_planes(isa, x.tokens));
+        let multiplier = Self::new(isa, split.high(), x);
+        #[cfg(target_arch = "x86_64")]
+        return Self { way: Way::Few(Sums::of_high_plane(split, x)), ..multiplier };
+        #[cfg(not(target_arch = "x86_64"))]
+        multiplier
+    }
+
     /// `out[panel][token][row] = Σ_k weight[row][k] · x[token][k]` for the rows of `lines`, some whole panels.
     ///
     /// # Panics
@@ -171,6 +194,16 @@ pub fn rounds(isa: Isa) -> bool {
         return true;
     }
     let _ = isa;
+    false
+}
+
+/// Whether there is a kernel for `isa` that multiplies high planes with so many tokens.
+pub fn takes_high_planes(isa: Isa, tokens: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if isa.kind() == Kind::Avx512 {
+        return tokens <= avx512_few::MOST;
+    }
+    let _ = (isa, tokens);
     false
 }
 

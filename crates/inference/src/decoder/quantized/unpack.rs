@@ -65,7 +65,8 @@ impl Factors {
         }
     }
 
-    fn value(&self, format: Format, group: usize) -> f32 {
+    /// The factor of a group.
+    pub fn value(&self, format: Format, group: usize) -> f32 {
         let half = self.halves[group * format.group / format.span].to_f32();
         half * self.steps.get(group).map_or(1.0, |&step| f32::from(step))
     }
