@@ -287,7 +287,7 @@ CREATE FUNCTION pg_answer_retrieve(query text, wanted regclass[], k integer, mod
                                    max_unknown double precision, judge text)
     RETURNS TABLE (source regclass, key jsonb, title text, heading text, content text, score double precision,
                    vector_rank bigint, vector_score double precision, text_rank bigint, text_score double precision,
-                   start_char integer, end_char integer, unknown_share double precision, trust double precision)
+                   start_char integer, end_char integer, unknown_share double precision, trust double precision, nearest double precision)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -306,7 +306,7 @@ BEGIN
             -- NaN is the score of a vector of zeros.
             FROM (SELECT source, key, title, heading, content, ordinal, start_char, end_char, vector_rank,
                          coalesce(nullif(vector_score, 'NaN'), CASE mode WHEN 'hybrid' THEN -1 END) AS vector_score, text_rank, text_score,
-                         min(unknown_share) OVER () AS unknown_share, model, trust
+                         min(unknown_share) OVER () AS unknown_share, model, trust, max(nullif(vector_score, 'NaN')) OVER () AS nearest
                   FROM @extschema@.pg_answer_candidates(query, wanted, greatest(50, 2 * least(k, 1000000)), mode, filter, max_staleness)) AS c
         ), titled AS (
             SELECT *, row_number() OVER (PARTITION BY source, coalesce(to_jsonb(title), key) ORDER BY score DESC NULLS LAST, key, ordinal) AS of_title
@@ -336,7 +336,7 @@ BEGIN
                  LATERAL @extschema@.pg_answer_merge(r.documents, r.ordinals, r.starts, r.ends, r.contents, r.scores, k, expand, diversity) AS m
         )
         SELECT r.source, r.key, r.title, r.heading, coalesce(w.content, r.content), r.final, r.vector_rank, r.vector_score, r.text_rank,
-               r.text_score, coalesce(w.start_char, r.start_char), coalesce(w.end_char, r.end_char), r.unknown_share, r.trust
+               r.text_score, coalesce(w.start_char, r.start_char), coalesce(w.end_char, r.end_char), r.unknown_share, r.trust, r.nearest
             FROM merged AS m JOIN ranked AS r USING (place)
             LEFT JOIN LATERAL @extschema@.pg_answer_passage(r.source, r.key, m.first_chunk, m.last_chunk) AS w ON m.first_chunk < m.last_chunk
             ORDER BY m.number;

@@ -74,6 +74,17 @@ CREATE FUNCTION pg_answer_check_answer(model text, max_tokens integer, context_t
 COMMENT ON FUNCTION pg_answer_check_answer(text, integer, integer, double precision, text) IS
     'true, or an error about the first argument that makes no sense';
 
+-- The sources that a text names, once all other arguments have been looked at. The caller's search path is that of the names.
+CREATE FUNCTION pg_answer_checked_sources(
+    source text, k integer, mode text, expand integer, model text, max_tokens integer, context_tokens integer, temperature double precision,
+    on_unsupported text)
+    RETURNS regclass[] LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+    SELECT CASE WHEN @extschema@.pg_answer_check_search($2, $3, $4, 0) AND @extschema@.pg_answer_check_answer($5, $6, $7, $8, $9)
+           THEN @extschema@.pg_answer_named_sources($1) END
+$$;
+COMMENT ON FUNCTION pg_answer_checked_sources(text, integer, text, integer, text, integer, integer, double precision, text) IS
+    'the sources that a text names, or an error about the first argument that makes no sense';
+
 -- What a question finds, whether that can hold an answer, and how long it took.
 CREATE FUNCTION pg_answer_evidence(
     query text, wanted regclass[], k integer, mode text, filter jsonb, rerank boolean, expand integer, min_similarity double precision,
@@ -89,13 +100,14 @@ BEGIN
            coalesce(array_agg(nullif(concat_ws(' > ', r.title, r.heading), '') ORDER BY r.place), '{}'),
            -- A model that does not know the question's language cannot tell that nothing is near it.
            count(*) > 0 AND coalesce(min(r.unknown_share), 0) <= coalesce(max_unknown, 1)
-               AND coalesce(bool_or(r.trust < 0.5 OR r.vector_score IS NULL OR min_similarity IS NULL OR r.vector_score >= min_similarity), false)
+               -- The nearest of all that were found: a model that judges may prefer others.
+               AND coalesce(bool_or(r.trust < 0.5 OR r.vector_score IS NULL OR min_similarity IS NULL OR r.nearest >= min_similarity), false)
         INTO passages, contents, titles, enough
-        FROM (SELECT *, row_number() OVER () AS place, max(vector_score) OVER () AS nearest, max(text_score) OVER () AS most_words
+        FROM (SELECT *, row_number() OVER () AS place, max(vector_score) OVER () AS most_similar, max(text_score) OVER () AS most_words
               FROM @extschema@.pg_answer_retrieve(query, wanted, k, mode, filter, NULL, rerank, expand, NULL, 0, max_unknown, model)) AS r
         -- What is not half as near as the nearest nor has half as many of the words as the best is about something else: small
         -- models would answer from it, whatever it says.
-        WHERE min_similarity IS NULL OR r.trust >= 0.5 AND r.vector_score >= r.nearest / 2 OR r.text_score >= r.most_words / 2
+        WHERE min_similarity IS NULL OR r.trust >= 0.5 AND r.vector_score >= r.most_similar / 2 OR r.text_score >= r.most_words / 2
            OR r.vector_score IS NULL AND r.text_score IS NULL;
     retrieve_ms := 1000 * extract(epoch FROM clock_timestamp() - began);
 END $$;
@@ -216,9 +228,8 @@ CREATE FUNCTION rag_prompt(
     min_similarity double precision DEFAULT 0.4)
     RETURNS text LANGUAGE sql VOLATILE PARALLEL RESTRICTED COST 100000 AS $$
     SELECT @extschema@.pg_answer_prompt($1, e.contents, e.titles, p.system, p.message, $8, $9)
-        FROM @extschema@.pg_answer_named_sources($2) AS s(wanted),
-             LATERAL @extschema@.pg_answer_evidence($1, CASE WHEN @extschema@.pg_answer_check_search($3, $4, $7, 0)
-                 AND @extschema@.pg_answer_check_answer($8, 1, $9, 0, 'drop') THEN s.wanted END, $3, $4, $5, $6, $7, $10, NULL, $8) AS e,
+        FROM @extschema@.pg_answer_checked_sources($2, $3, $4, $7, $8, 1, $9, 0, 'drop') AS s(wanted),
+             LATERAL @extschema@.pg_answer_evidence($1, s.wanted, $3, $4, $5, $6, $7, $10, NULL, $8) AS e,
              LATERAL @extschema@.pg_answer_prompt_for(s.wanted) AS p
         WHERE $1 IS NOT NULL
 $$;

@@ -30,9 +30,8 @@ CREATE FUNCTION rag_answer_stream(
     RETURNS SETOF text LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000000 ROWS 3 AS $$
     SELECT @extschema@.pg_answer_stream($1, CASE WHEN e.enough THEN e.contents ELSE '{}' END, CASE WHEN e.enough THEN e.titles ELSE '{}' END,
                                         p.system, p.message, $12, $13, $14, $15, $16, $10, @extschema@.pg_answer_refusal($1, $11))
-        FROM @extschema@.pg_answer_named_sources($2) AS s(wanted),
-             LATERAL @extschema@.pg_answer_evidence($1, CASE WHEN @extschema@.pg_answer_check_search($3, $4, $7, 0)
-                 AND @extschema@.pg_answer_check_answer($12, $13, $14, $15, $10) THEN s.wanted END, $3, $4, $5, $6, $7, $8, $9, $12) AS e,
+        FROM @extschema@.pg_answer_checked_sources($2, $3, $4, $7, $12, $13, $14, $15, $10) AS s(wanted),
+             LATERAL @extschema@.pg_answer_evidence($1, s.wanted, $3, $4, $5, $6, $7, $8, $9, $12) AS e,
              LATERAL @extschema@.pg_answer_prompt_for(s.wanted) AS p
         WHERE $1 IS NOT NULL
 $$;

@@ -27,7 +27,8 @@ fn pg_answer_check_answer(
     required!(max_tokens, context_tokens, temperature, on_unsupported);
     let _: Unsupported = on_unsupported.parse().map_err(Report::invalid).or_raise();
     budget(context_tokens);
-    Choices { max_tokens, temperature, top_p: 1.0, seed: None, stop: Vec::new() }.options();
+    let choices = Choices { max_tokens, temperature, top_p: 1.0, seed: None, stop: Vec::new() };
+    choices.options().sampling.check().or_raise();
     let model = model.map_or_else(settings::generation_model, str::to_owned);
     model::kind(&model).or_raise();
     true

@@ -83,6 +83,53 @@ fn refuses_without_evidence() -> Result<()> {
 }
 
 #[test]
+fn a_chinese_question_is_refused_in_chinese() -> Result<()> {
+    let (_, mut client) = session("chinese")?;
+    docs(&mut client)?;
+    for (call, refusal) in [
+        ("rag_answer('谁赢得了世界杯？', 'docs', \"where\" => '{\"id\": 0}')", "现有资料无法回答这个问题。"),
+        ("rag_answer('谁赢得了世界杯？', ARRAY[' '])", "现有资料无法回答这个问题。"),
+        (
+            "rag_answer_stream('谁赢得了世界杯？', 'docs', \"where\" => '{\"id\": 0}')",
+            "现有资料无法回答这个问题。",
+        ),
+        ("rag_answer('谁赢得了世界杯？', 'docs', \"where\" => '{\"id\": 0}', refusal => 'No.')", "No."),
+        ("rag_answer('Who won?', ARRAY[' '])", "I cannot answer this from the available sources."),
+    ] {
+        let said = one::<String>(&mut client, &format!("SELECT {call}"))?;
+        ensure!(said == refusal, "{call}: {said}");
+    }
+    let prompt =
+        one::<String>(&mut client, "SELECT rag_prompt('沙子多少钱？', 'docs', min_similarity => NULL)")?;
+    ensure!(
+        prompt.contains("现有资料无法回答这个问题。") && prompt.contains("问题：沙子多少钱？"),
+        "{prompt}"
+    );
+    Ok(())
+}
+
+/// `min_similarity` is about all that is found: the passages with the best scores need not be the nearest ones.
+#[test]
+fn the_nearest_passage_counts_wherever_it_stands() -> Result<()> {
+    let (_, mut client) = session("nearest")?;
+    docs(&mut client)?;
+    client.execute("INSERT INTO docs (body) VALUES ('Loaves stay in the oven for an hour.')", &[])?;
+    let question = "How long must a loaf bake, says the lighthouse door code?";
+    let row = client.query_one(
+        "SELECT (array_agg(vector_score ORDER BY score DESC))[1], max(vector_score) FROM rag_retrieve($1, 'docs', 50)",
+        &[&question],
+    )?;
+    let (best, nearest): (f64, f64) = (row.get(0), row.get(1));
+    ensure!(best < nearest, "the best is the nearest");
+    let details = "SELECT prompt_tokens > 0 FROM rag_answer_details($1, 'docs', 1, min_similarity => $2, max_unknown => NULL, max_tokens => 1)";
+    for (least, asked) in [((best + nearest) / 2.0, true), (nearest + 0.001, false)] {
+        let is_asked: bool = client.query_one(details, &[&question, &least])?.get(0);
+        ensure!(is_asked == asked, "{best} {nearest} {least}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_prompt_is_what_the_templates_say() -> Result<()> {
     let (_, mut client) = session("prompt")?;
     docs(&mut client)?;
@@ -148,10 +195,15 @@ fn wrong_arguments_are_short_errors() -> Result<()> {
             ensure!(context.lines().count() <= 4, "{function}, {argument}: {context}");
         }
     }
-    for argument in ["max_tokens => 0", "on_unsupported => 'burn'"] {
-        let error = error_of(&mut client, &format!("SELECT rag_answer('x', 'docs', {argument})"))?;
-        expect_code(&error, "22023")?;
-        ensure!(error.where_().unwrap_or_default().lines().count() <= 4, "{argument}: {error}");
+    for argument in
+        ["max_tokens => 0", "on_unsupported => 'burn'", "temperature => -1", "temperature => 'NaN'"]
+    {
+        for function in ["rag_answer", "rag_answer_details", "rag_answer_stream"] {
+            let error = error_of(&mut client, &format!("SELECT {function}('x', 'docs', {argument})"))?;
+            expect_code(&error, "22023")?;
+            let context = error.where_().unwrap_or_default();
+            ensure!(context.lines().count() <= 4, "{function}, {argument}: {context}");
+        }
     }
     Ok(())
 }

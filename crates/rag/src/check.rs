@@ -19,6 +19,8 @@ const EXACT: f64 = 2.0;
 const INTRODUCTION: usize = 5;
 /// What the model's own citation of a passage counts beside the words.
 const OWN_CITATION: f64 = 0.05;
+/// Words of a line that may be only a term, at most.
+const TERM: usize = 3;
 /// Share of the best passage's support that a second one must give a sentence to be cited beside it.
 const AS_GOOD: f64 = 0.9;
 /// Passages that a sentence cites, at most.
@@ -183,7 +185,9 @@ impl Evidence {
         let cited = found.into_iter().filter(|(_, support, _)| *support >= enough).take(MOST_CITED);
         let citation = |(_, support, passage): (f64, f64, usize)| Citation {
             passage,
-            quote: quote(&passages[passage].content, said, &self.asked),
+            quote: quote(&passages[passage].content, said, |word| {
+                if new.contains(word) { weight(word) } else { 0.0 }
+            }),
             support,
         };
         cited.map(citation).collect()
@@ -236,18 +240,30 @@ fn is_exact(word: &str) -> bool {
     word.contains(|c: char| c.is_numeric() || c == '_') || is_operator(word)
 }
 
-/// The sentence of `content` that has most of the words `said` that were not `asked`, then most of all, the first of equals.
-fn quote(content: &str, said: &HashSet<String>, asked: &HashSet<String>) -> Range<usize> {
-    let mut best = ((0, 0), 0..content.len());
-    for (start, sentence) in content.split_sentence_bound_indices() {
-        let words = words(sentence);
+/// The sentence of `content` that has most of the words `said` by `weight`, then most of them all, the first of equals. A term on
+/// a line of its own is quoted with the sentence after it, which explains it.
+fn quote(content: &str, said: &HashSet<String>, weight: impl Fn(&String) -> f64) -> Range<usize> {
+    let mut best = ((0.0, 0), 0..content.len());
+    let mut sentences =
+        content.split_sentence_bound_indices().filter(|(_, s)| !s.trim().is_empty()).peekable();
+    while let Some((start, sentence)) = sentences.next() {
+        // As for support: a number may be spelt another way.
+        let words = held_words(sentence);
         let shared = words.intersection(said);
-        let merit = (shared.clone().filter(|word| !asked.contains(*word)).count(), shared.count());
+        let merit = (shared.clone().map(&weight).sum::<f64>(), shared.count());
         if merit > best.0 {
-            best = (merit, trimmed(start, sentence));
+            let own = trimmed(start, sentence);
+            let after = sentences.peek().filter(|_| is_term(sentence)).map(|(start, s)| trimmed(*start, s));
+            best = (merit, own.start..after.map_or(own.end, |after| after.end));
         }
     }
     best.1
+}
+
+/// Whether `sentence` is only a few words that no mark ends.
+fn is_term(sentence: &str) -> bool {
+    let marks = ['.', '!', '?', ':', '。', '！', '？', '：'];
+    !sentence.trim_end().ends_with(marks) && sentence.unicode_words().count() <= TERM
 }
 
 /// The bytes of `sentence`, which begins at `start`, without the blanks around it.
@@ -304,6 +320,23 @@ mod tests {
         let [citation] = &checked.citations[..] else { panic!("{checked:?}") };
         assert!(passages()[1].content[citation.quote.clone()].starts_with("The setting"));
         assert!(checked.support > 0.5);
+    }
+
+    #[test]
+    fn what_is_quoted_has_the_telling_words() {
+        let content = "Shutting down\n\nSIGTERM\n\nThe server is told that this is a smart shutdown, which is for the sessions.\n\n\
+                       SIGINT\n\nThis is the Fast Shutdown mode. It aborts transactions.";
+        let quoted = |answer: &str| {
+            let passages = [Passage { title: None, content: content.to_owned() }];
+            let checked =
+                check(answer, "Which signal do I send for a fast shutdown?", &passages, Unsupported::Drop);
+            checked.citations.iter().map(|c| content[c.quote.clone()].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            quoted("The signal for a fast shutdown is SIGINT."),
+            ["SIGINT\n\nThis is the Fast Shutdown mode."]
+        );
+        assert_eq!(quoted("It aborts the transactions."), ["It aborts transactions."]);
     }
 
     #[test]

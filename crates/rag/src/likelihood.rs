@@ -7,12 +7,13 @@ use crate::Message;
 const WEIGHT: f64 = 0.4;
 
 /// Bytes of a passage that a model reads: the part with most of the question's words tells as much as all of it.
-pub const PART: usize = 300;
+pub const PART: usize = 160;
 
 /// What is asked about a passage; how likely the question is as the reply tells how well the passage answers it.
 pub fn messages(passage: &str) -> Vec<Message> {
-    let content = format!("{passage}\n\nWrite a question that this text answers.");
-    vec![Message { role: "user", content }]
+    // The instruction stands before the passage: what all prompts begin with is read once.
+    let message = |role, content: &str| Message { role, content: content.to_owned() };
+    vec![message("system", "Write a question that the text answers."), message("user", passage)]
 }
 
 /// Scores from 0 to 1 of passages that have `scores` of that kind so far, given the logarithms of how likely the question is
@@ -40,6 +41,7 @@ mod tests {
 
     #[test]
     fn a_passage_is_asked_about_as_it_is() {
-        assert!(messages("a {{ b }}")[0].content.starts_with("a {{ b }}\n\n"));
+        let [asked, other] = ["a {{ b }}", "c"].map(messages);
+        assert_eq!((asked[1].content.as_str(), &asked[0]), ("a {{ b }}", &other[0]));
     }
 }

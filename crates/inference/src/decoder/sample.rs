@@ -38,23 +38,14 @@ impl Default for Sampling {
     }
 }
 
-/// Chooses tokens.
-pub struct Sampler {
-    how: Sampling,
-    random: ChaCha8Rng,
-    isa: Isa,
-    /// Logits after the penalty.
-    penalised: Vec<f32>,
-}
-
-impl Sampler {
-    /// A sampler whose choices are the same for the same seed.
+impl Sampling {
+    /// Whether tokens can be drawn so.
     ///
     /// # Errors
     /// `InvalidInput` for a negative temperature, a `top_p` outside (0, 1], a `min_p` outside [0, 1), a penalty that is
     /// not positive.
-    pub fn new(how: Sampling) -> Result<Self> {
-        let Sampling { repetition_penalty, temperature, top_p, min_p, seed, .. } = how;
+    pub fn check(&self) -> Result<()> {
+        let Self { repetition_penalty, temperature, top_p, min_p, .. } = *self;
         let wrong = |what: String| Err(Error::InvalidInput(what));
         if !(temperature >= 0.0 && temperature.is_finite()) {
             return wrong(format!("temperature must be at least 0, not {temperature}"));
@@ -68,7 +59,27 @@ impl Sampler {
         if !(repetition_penalty > 0.0 && repetition_penalty.is_finite()) {
             return wrong(format!("repetition_penalty must be above 0, not {repetition_penalty}"));
         }
-        let random = ChaCha8Rng::seed_from_u64(seed);
+        Ok(())
+    }
+}
+
+/// Chooses tokens.
+pub struct Sampler {
+    how: Sampling,
+    random: ChaCha8Rng,
+    isa: Isa,
+    /// Logits after the penalty.
+    penalised: Vec<f32>,
+}
+
+impl Sampler {
+    /// A sampler whose choices are the same for the same seed.
+    ///
+    /// # Errors
+    /// As [`Sampling::check`].
+    pub fn new(how: Sampling) -> Result<Self> {
+        how.check()?;
+        let random = ChaCha8Rng::seed_from_u64(how.seed);
         Ok(Self { how, random, isa: Isa::best(), penalised: Vec::new() })
     }
 
