@@ -13,7 +13,7 @@ CREATE FUNCTION ann_stats(regclass) RETURNS jsonb
 COMMENT ON FUNCTION ann_stats(regclass) IS 'rows, lists and pages of an index of method ann';
 
 CREATE FUNCTION ann_check(index regclass, heap boolean DEFAULT false) RETURNS bigint
-	LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+	LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'pg_answer_ann_check';
 COMMENT ON FUNCTION ann_check(regclass, boolean) IS 'checks every page of an index of method ann, and with heap every row of its table; the number of its rows, or an ERROR that says what is damaged';
 -- It reads what is not a caller's to read, and keeps writers waiting.

@@ -50,6 +50,13 @@ fn rows_of_the_table_are_compared() -> Result<()> {
             "CREATE INDEX i_{class} ON t USING ann ((vector_of(id)::vector(24)) {class}, key_of(tag)) WHERE id <> 17"
         ))?;
     }
+    // It locks the table and takes a snapshot, which no query that has parallel workers may do.
+    client.batch_execute(
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0",
+    )?;
+    let beside = "SELECT ann_check('i_vector_l2_ops', heap => true) <= (SELECT count(*) FROM t)";
+    ensure!(one::<bool>(&mut client, beside)?);
+    client.batch_execute("RESET ALL")?;
     // Rows that were updated within their page, that were inserted, split off by VACUUM, or left behind by a rollback.
     for statement in [
         "UPDATE t SET note = 'x' WHERE id % 3 = 0",
