@@ -202,11 +202,7 @@ impl Layout {
         let before = page.to_vec();
         for (to, from) in order.into_iter().enumerate() {
             self.put_entry(page, to, self.row(&before, from), &keys[from], &self.entry(&before, from));
-            put(
-                page,
-                self.numbers + NUMBER_LEN * to,
-                &before[self.numbers + NUMBER_LEN * from..][..NUMBER_LEN],
-            );
+            self.set_number(page, to, usize::from(u16_at(&before, self.numbers + NUMBER_LEN * from)));
         }
     }
 

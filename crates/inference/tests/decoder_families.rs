@@ -6,6 +6,7 @@ mod fixture;
 #[allow(dead_code)]
 #[path = "families/gguf.rs"]
 mod gguf;
+mod tiny;
 
 use fixture::{CONFIGS, Fixture, reference};
 use pg_answer_inference::decoder::{GenerateOptions, Generation, Prompt, Sampling, StopReason};
@@ -13,6 +14,7 @@ use pg_answer_inference::language::Writer;
 use pg_answer_inference::{Error, Pool};
 use pg_answer_models::Kind;
 use serde::Deserialize;
+use tiny::options;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -44,16 +46,6 @@ const DECODERS: [&str; 13] = [
     "phi3",
     "phi4_mini",
 ];
-
-fn options(max_tokens: usize) -> GenerateOptions {
-    GenerateOptions {
-        max_tokens,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
-        draft: true,
-        max_memory: usize::MAX,
-    }
-}
 
 fn load(name: &str, config: &str) -> Writer {
     Writer::load(&Fixture::new(name, Kind::Decoder, config).model).unwrap()

@@ -1,53 +1,16 @@
 //! candle's decoder, which the kernels can be held against, on a tiny model whose logits are known.
 
-use std::path::PathBuf;
+mod tiny;
 
-use pg_answer_inference::decoder::{Decoder, GenerateOptions, Prompt, Sampling};
+use pg_answer_inference::decoder::{Decoder, GenerateOptions};
 use pg_answer_inference::{Error, Kernels, Pool};
-use pg_answer_models::{Card, File, InstalledModel, Kind};
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Reference {
-    files: Files,
-}
-
-#[derive(Deserialize)]
-struct Files {
-    f32: Model,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    file: String,
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    input_ids: Vec<u32>,
-    last_logits: Vec<f32>,
-    greedy_ids: Vec<u32>,
-}
+use pg_answer_models::InstalledModel;
+use tiny::{Case, Model, folder, model_of, options, prompt, reference};
 
 fn open() -> (InstalledModel, Vec<Case>) {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny/qwen2_gguf");
-    let reference = std::fs::read_to_string(dir.join("reference.json")).unwrap();
-    let Model { file, cases } = serde_json::from_str::<Reference>(&reference).unwrap().files.f32;
-    let bytes = std::fs::metadata(dir.join(&file)).unwrap().len();
-    let card = Card {
-        name: "tiny".to_owned(),
-        kind: Kind::Decoder,
-        architecture: "qwen2".to_owned(),
-        dims: None,
-        context_length: 256,
-        quantization: "F32".to_owned(),
-        license: "PostgreSQL".to_owned(),
-        origin: None,
-        description: String::new(),
-        files: vec![File { path: file, bytes, sha256: "0".repeat(64) }],
-    };
-    (InstalledModel { card, dir }, cases)
+    let Model { file, cases } = reference().files.f32;
+    let bytes = std::fs::metadata(folder().join(&file)).unwrap().len();
+    (model_of(&folder(), &file, bytes, "F32"), cases)
 }
 
 #[test]
@@ -63,14 +26,8 @@ fn candle_gives_the_reference_and_takes_drafts() {
         }
         // Wrong drafts are taken back, true ones give several logits at once.
         for draft in [false, true] {
-            let options = GenerateOptions {
-                max_tokens: 16,
-                sampling: Sampling::default(),
-                stop: Vec::new(),
-                draft,
-                max_memory: usize::MAX,
-            };
-            let prompt = Prompt { text: String::new(), ids: case.input_ids.clone(), fixed: 0 };
+            let options = GenerateOptions { draft, ..options(16) };
+            let prompt = prompt(&case.input_ids);
             let answer = decoder.generate(&prompt, &options, &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap();
             assert_eq!(answer.ids, case.greedy_ids);
         }

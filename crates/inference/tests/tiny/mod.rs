@@ -49,16 +49,21 @@ pub fn reference() -> Reference {
     serde_json::from_str(&std::fs::read_to_string(folder().join("reference.json")).unwrap()).unwrap()
 }
 
-/// The tiny model as one that is installed in `dir`.
+/// The tiny model, its weights in 8 bits, as one that is installed in `dir`.
 pub fn model(dir: &Path) -> InstalledModel {
-    let file = File { path: "tiny-qwen2-q8_0.gguf".to_owned(), bytes: 0, sha256: "0".repeat(64) };
+    model_of(dir, "tiny-qwen2-q8_0.gguf", 0, "Q8_0")
+}
+
+/// The tiny model as a file of so many `bytes` in `dir`.
+pub fn model_of(dir: &Path, file: &str, bytes: u64, quantization: &str) -> InstalledModel {
+    let file = File { path: file.to_owned(), bytes, sha256: "0".repeat(64) };
     let card = Card {
         name: "tiny".to_owned(),
         kind: Kind::Decoder,
         architecture: "qwen2".to_owned(),
         dims: None,
         context_length: 256,
-        quantization: "Q8_0".to_owned(),
+        quantization: quantization.to_owned(),
         license: "PostgreSQL".to_owned(),
         origin: None,
         description: String::new(),
