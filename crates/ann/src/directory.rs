@@ -2,12 +2,11 @@
 
 use crate::code::{DIRECTORY_PREFIX, Record, record_len};
 use crate::error::corrupt;
-use crate::kmeans::Points;
 use crate::meta::Meta;
 use crate::page::{self, Chain, HEADER, Kind, NO_LIST, put, u32_at};
 use crate::space::{ListBase, Query, Row};
 use crate::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
-use crate::{Result, Space};
+use crate::{Result, Space, second};
 
 /// A list, as the directory has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,21 +124,6 @@ pub(crate) fn fullest(store: &impl PageStore, space: &Space, first: Block) -> Re
     let mut most = 0;
     walk(store, space, first, |_, _, (_, i)| most = most.max(i + 1))?;
     Ok(most)
-}
-
-/// All lists with their centroids.
-///
-/// # Errors
-/// [`crate::Error::Corrupt`].
-pub(crate) fn centroids(store: &impl PageStore, space: &Space, first: Block) -> Result<(Vec<List>, Points)> {
-    let mut points = Points::new(space.width);
-    let lists = walk_at_once(store, space, first, |list, record| {
-        let mut centroid = vec![0.0; space.width];
-        record.add_to(&mut centroid);
-        (list, centroid)
-    })?;
-    points.values.extend(lists.iter().flat_map(|(_, centroid)| centroid));
-    Ok((lists.into_iter().map(|(list, _)| list).collect(), points))
 }
 
 /// Lists in the order of their distance from a query. They are sorted as far as somebody asks: a search visits few.
@@ -343,36 +327,39 @@ fn exchange(
     change.commit()
 }
 
-/// The list whose centroid is nearest to a row.
-pub(crate) struct Nearest {
-    pub list: List,
-    pub centroid: Vec<f32>,
-    /// Lists that there are.
-    pub lists: usize,
+/// Lists near a row, with their centroids, from the nearest on.
+pub(crate) struct Near {
+    pub lists: Vec<(List, Vec<f32>)>,
+    /// Number of all lists.
+    pub all: usize,
 }
 
-/// Finds the list for a row; `None` if there is no list.
+/// Finds the list for a row, and those that its second is chosen from; none if there is no list.
 ///
 /// # Errors
 /// [`crate::Error::Corrupt`].
-pub(crate) fn nearest(
-    store: &impl PageStore,
-    space: &Space,
-    first: Block,
-    row: &Row,
-) -> Result<Option<Nearest>> {
-    let (mut best, mut lists, mut least) = (None, 0, f32::INFINITY);
-    let mut centroid = Vec::new();
-    walk(store, space, first, |list, record, _| {
-        lists += 1;
-        let distance = record.constant - 2.0 * record.dot(&row.y);
-        if distance < least || best.is_none() {
-            least = distance;
-            best = Some(list);
-            centroid.clear();
-            centroid.resize(space.width, 0.0);
-            record.add_to(&mut centroid);
+pub(crate) fn near(store: &impl PageStore, space: &Space, first: Block, row: &Row) -> Result<Near> {
+    loop {
+        let (mut distances, mut places) = (Vec::new(), Vec::new());
+        walk(store, space, first, |list, record, place| {
+            distances.push(record.constant - 2.0 * record.dot(&row.y));
+            places.push((list, place));
+        })?;
+        let near = second::nearest(distances.into_iter());
+        let mut lists = Vec::with_capacity(near.len());
+        for (list, (block, i)) in near.iter().map(|near| places[*near]) {
+            store.read(block, |page| {
+                page::expect(page, block, Kind::Directory, capacity(space.width))?;
+                let (now, record) = entry(page, space.width, i);
+                let mut centroid = vec![0.0; space.width];
+                record.add_to(&mut centroid);
+                lists.extend((now == list).then_some((list, centroid)));
+                Ok(())
+            })?;
         }
-    })?;
-    Ok(best.map(|list| Nearest { list, centroid, lists }))
+        // Otherwise lists were replaced meanwhile.
+        if lists.len() == near.len() {
+            return Ok(Near { lists, all: places.len() });
+        }
+    }
 }
