@@ -246,7 +246,8 @@ impl<'a, S: PageStore> Builder<'a, S> {
         kmeans::products(&values, centroids, &mut products);
         let rows: Vec<(&Row, &[f32])> = vectors.iter().zip(products.chunks_exact(centroids.len())).collect();
         let encoded = each(&rows, |(row, products)| {
-            let distances = products.iter().zip(&self.squares).map(|(product, square)| square - 2.0 * product);
+            let distances =
+                products.iter().zip(&self.squares).map(|(product, square)| square - 2.0 * product);
             let (first, second) = second::lists_of(&row.y, distances, centroids);
             let encode = |list: u32| (list, space.encode(row, centroids.get(list as usize)));
             (space.record(row), encode(first), second.map(encode))
@@ -265,8 +266,9 @@ impl<'a, S: PageStore> Builder<'a, S> {
             for (slot, (_, first, second)) in encoded.iter().enumerate() {
                 let i = page * per_page + slot;
                 let keys = &keys[i * columns..][..columns];
-                for (second, (list, entry)) in
-                    [(false, Some(first)), (true, second.as_ref())].into_iter().filter_map(|(s, e)| Some((s, e?)))
+                for (second, (list, entry)) in [(false, Some(first)), (true, second.as_ref())]
+                    .into_iter()
+                    .filter_map(|(s, e)| Some((s, e?)))
                 {
                     let new = NewEntry { row: batch[i].0, keys, entry, second };
                     self.filling.put(self.store, *list as usize, &new, Place { block, slot })?;

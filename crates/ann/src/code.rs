@@ -120,7 +120,8 @@ pub(crate) fn encode(point: &[f32], margin: f64, norm: Norm) -> Vec<u8> {
     // The sum of roundings to f32, upwards.
     let error = if norm == Norm::Euclidean { error.sqrt() } else { error };
     // No number would be a mark of no point.
-    let error = Some((error + margin) * (1.0 + 1e-6)).filter(|error| !error.is_nan()).unwrap_or(f64::INFINITY);
+    let error =
+        Some((error + margin) * (1.0 + 1e-6)).filter(|error| !error.is_nan()).unwrap_or(f64::INFINITY);
     for (i, factor) in [step, constant as f32, error as f32].into_iter().enumerate() {
         bytes[4 * i..][..4].copy_from_slice(&factor.to_le_bytes());
     }

@@ -64,7 +64,8 @@ pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, new: NewRow<'_
         }
         // Without its second entry a row is found less often, but it is found.
         if let Some((list, Added { place, rows })) = first {
-            let second = second::choose(&row.y, &nearest.1, others.iter().map(|(_, centroid)| centroid.as_slice()));
+            let second =
+                second::choose(&row.y, &nearest.1, others.iter().map(|(_, centroid)| centroid.as_slice()));
             let done = match second.map(|i| &others[i]) {
                 Some(second) if second.0 != list => put(second, Code::At(place))?.is_some(),
                 _ => true,

@@ -172,13 +172,15 @@ impl Census {
     pub fn release(self, store: &impl PageStore, layout: &Layout, space: &Space) -> Result<()> {
         let (mut first, mut last) = (NO_BLOCK, NO_BLOCK);
         for (block, used) in self.used.iter().enumerate().rev() {
-            let (block, free) = (block as Block, layout.per_page - (used.count_ones() as usize).min(layout.per_page));
+            let (block, free) =
+                (block as Block, layout.per_page - (used.count_ones() as usize).min(layout.per_page));
             if free * ROOM < layout.per_page || self.open.binary_search(&block).is_ok() {
                 continue;
             }
             store.check()?;
             // The rows of a page that was added since may not have been seen.
-            let is_old = |page: &[u8]| page::kind(page) == Some(Kind::Codes) && page::owner(page) < self.code_pages;
+            let is_old =
+                |page: &[u8]| page::kind(page) == Some(Kind::Codes) && page::owner(page) < self.code_pages;
             if !store.read(block, |page| Ok(is_old(page)))? {
                 continue;
             }
@@ -208,7 +210,12 @@ impl Census {
 }
 
 /// Checks that a page has a byte code at a slot.
-pub(crate) fn expect_record(store: &impl PageStore, layout: &Layout, space: &Space, place: Place) -> Result<()> {
+pub(crate) fn expect_record(
+    store: &impl PageStore,
+    layout: &Layout,
+    space: &Space,
+    place: Place,
+) -> Result<()> {
     let Place { block, slot } = place;
     store.read(block, |page| {
         expect(layout, page, block)?;

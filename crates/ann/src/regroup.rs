@@ -216,8 +216,10 @@ impl Target {
         let mut products = Vec::new();
         kmeans::products(&points.values, &self.centroids, &mut products);
         self.rows.extend(spots.iter().filter(|spot| !spot.second).map(|spot| spot.row));
-        for (i, (spot, products)) in spots.iter().zip(products.chunks_exact(self.centroids.len())).enumerate() {
-            let distances = products.iter().zip(&self.squares).map(|(product, square)| square - 2.0 * product);
+        for (i, (spot, products)) in spots.iter().zip(products.chunks_exact(self.centroids.len())).enumerate()
+        {
+            let distances =
+                products.iter().zip(&self.squares).map(|(product, square)| square - 2.0 * product);
             let y = points.get(i);
             let (first, second) = second::lists_of(y, distances, &self.centroids);
             let (first, other) = (first as usize, second.map(|second| second as usize));

@@ -45,7 +45,11 @@ pub(crate) fn choose<'a>(y: &[f32], first: &[f32], others: impl Iterator<Item = 
 }
 
 /// The list of a row, and the one of its second entry if there are two lists.
-pub(crate) fn lists_of(y: &[f32], distances: impl Iterator<Item = f32>, centroids: &Points) -> (u32, Option<u32>) {
+pub(crate) fn lists_of(
+    y: &[f32],
+    distances: impl Iterator<Item = f32>,
+    centroids: &Points,
+) -> (u32, Option<u32>) {
     let near = nearest(distances);
     let (first, others) = near.split_first().map_or((0, [].as_slice()), |(first, others)| (*first, others));
     let second = choose(y, centroids.get(first), others.iter().map(|i| centroids.get(*i)));
