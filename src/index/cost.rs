@@ -61,14 +61,15 @@ pub unsafe extern "C-unwind" fn estimate(
         )
         .clamp(1e-9, 1.0);
         let share = (probes as f64 / matching.sqrt() / lists as f64).min(1.0);
-        let list_pages = pages / (1.0 + meta.layout(&space).code_pages() as f64);
+        // Rows have two entries.
+        let list_pages = (2.0 * rows / meta.layout(&space).capacity as f64 + 0.5 * lists as f64).min(pages);
         let directory = (lists * space.width) as f64 / f64::from(pg_sys::BLCKSZ);
         let refined = REFINED.min(rows * matching);
         let first_pages = directory * sequential
             + share * list_pages * (random * CLUSTERED).max(sequential)
             + refined.min(share * pages) * (random * CLUSTERED).max(sequential);
         // Sixteen codes are scored at the price of one operator, as many keys are compared; a byte code is a distance.
-        let groups = share * rows / 16.0;
+        let groups = share * 2.0 * rows / 16.0;
         let scored = groups * (16.0 * matching).min(1.0);
         let compared = if conditions.is_null() { 0.0 } else { groups };
         let first_work = (scored + compared + lists as f64 + refined) * pg_sys::cpu_operator_cost;

@@ -1,10 +1,10 @@
 //! Whether an index holds what its table does.
 
 use crate::directory::{self, List};
-use crate::kmeans::Points;
 use crate::list::{Layout, NO_ROW};
 use crate::meta::Meta;
 use crate::page::{self, Chain};
+use crate::records;
 use crate::store::{Block, NO_BLOCK, PageStore};
 use crate::{Error, Key, Result, RowId, Space};
 
@@ -23,7 +23,6 @@ pub struct Agreement<'a, S> {
     space: &'a Space,
     layout: Layout,
     lists: Vec<List>,
-    centroids: Points,
     /// In the order of the rows.
     places: Vec<Place>,
 }
@@ -35,7 +34,7 @@ impl<'a, S: PageStore> Agreement<'a, S> {
     /// [`Error::Corrupt`], and those of the store.
     pub fn new(store: &'a S, meta: &Meta, space: &'a Space) -> Result<Self> {
         let layout = meta.layout(space);
-        let (lists, centroids) = directory::centroids(store, space, meta.directory)?;
+        let lists = directory::lists(store, space, meta.directory)?;
         let mut places = Vec::new();
         for (i, list) in lists.iter().enumerate() {
             let (mut block, mut chain) = (list.first, Chain::default());
@@ -56,7 +55,7 @@ impl<'a, S: PageStore> Agreement<'a, S> {
             }
         }
         places.sort_unstable_by_key(|place| place.row);
-        Ok(Self { store, space, layout, lists, centroids, places })
+        Ok(Self { store, space, layout, lists, places })
     }
 
     /// Compares a row of the table with its entries.
@@ -71,24 +70,23 @@ impl<'a, S: PageStore> Agreement<'a, S> {
         let coordinates = self.space.row(x)?;
         let mut found = false;
         for place in here {
-            found = true;
             let list = self.lists[place.list as usize];
             let wrong = |what: &str| Err(Error::Row { row, what: format!("{what} in list {}", list.id) });
             let entry = usize::from(place.entry);
-            let (block, at, last, same) = self.store.read(place.block, |page| {
+            let (place, last, same, second) = self.store.read(place.block, |page| {
                 self.layout.expect(page, place.block, list.id)?;
-                let (block, at) = self.layout.location(page, place.block, entry)?;
                 let same = self.layout.keys_of(page, entry) == keys;
-                Ok((block, at, self.layout.add(page, entry) == f32::MAX, same))
+                let second = self.layout.is_second(page, entry);
+                Ok((self.layout.place(page, entry), self.layout.is_last(page, entry), same, second))
             })?;
             if !same {
                 return wrong("its entry has other keys");
             }
-            let centroid = self.centroids.get(place.list as usize);
-            let fits = self.store.read(block, |page| {
-                self.layout.expect_codes(page, block, list.id)?;
-                Ok(self.space.fits(&coordinates, centroid, self.layout.record(page, at), last))
+            let fits = self.store.read(place.block, |page| {
+                records::expect(&self.layout, page, place.block)?;
+                Ok(self.space.fits(&coordinates, records::record(self.space, page, place.slot), last))
             })?;
+            found |= !second;
             if !fits {
                 return wrong("its entry has the code of another vector");
             }

@@ -6,12 +6,13 @@ use crate::code::{self, Norm};
 use crate::directory;
 use crate::fill::Filling;
 use crate::kmeans::{self, BATCH, Points};
-use crate::list::Layout;
+use crate::list::{Layout, NewEntry};
 use crate::meta::{META, Meta};
 use crate::page::{self, Kind, NO_LIST};
+use crate::records::{self, Place};
 use crate::space::Row;
-use crate::store::{Change, PAYLOAD, PageStore};
-use crate::{Error, Key, Metric, Result, RowId, Space, workers};
+use crate::store::{Change, NO_BLOCK, PAYLOAD, PageStore};
+use crate::{Error, Key, Metric, Result, RowId, Space, second, workers};
 
 /// Rows of a sample for each list.
 pub(crate) const SAMPLES_PER_LIST: usize = 32;
@@ -151,9 +152,8 @@ pub(crate) fn through_records(points: &Points) -> (Vec<Vec<u8>>, Points) {
 
 /// A point as it is stored: encoded, and what that decodes to.
 fn through_record(point: &[f32]) -> (Vec<u8>, Vec<f32>) {
-    let zeros = vec![0.0; point.len()];
-    let record = code::encode(point, &zeros, 0.0, Norm::Euclidean);
-    let mut decoded = zeros;
+    let record = code::encode(point, 0.0, Norm::Euclidean);
+    let mut decoded = vec![0.0; point.len()];
     code::Record::new(&record).add_to(&mut decoded);
     (record, decoded)
 }
@@ -178,6 +178,9 @@ pub struct Builder<'a, S: PageStore> {
     seed: u64,
     squares: Vec<f32>,
     filling: Filling,
+    records: records::Writer,
+    /// The last page of byte codes, if it has room.
+    open: u32,
     batch: Vec<(RowId, Vec<f32>)>,
     /// Keys of the rows of the batch, one after the other.
     keys: Vec<Key>,
@@ -197,8 +200,19 @@ impl<'a, S: PageStore> Builder<'a, S> {
         let layout = Layout::new(&trained.space, key_columns);
         let squares = trained.centroids.squares();
         let filling = Filling::new(layout, 0..trained.centroids.len() as u32);
-        let (batch, keys) = (Vec::new(), Vec::new());
-        Ok(Self { store, trained, layout, seed, squares, filling, batch, keys, rows: 0 })
+        Ok(Self {
+            store,
+            trained,
+            layout,
+            seed,
+            squares,
+            filling,
+            records: records::Writer::new(),
+            open: NO_BLOCK,
+            batch: Vec::new(),
+            keys: Vec::new(),
+            rows: 0,
+        })
     }
 
     /// Lists of the index.
@@ -217,7 +231,9 @@ impl<'a, S: PageStore> Builder<'a, S> {
         }
         self.keys.extend_from_slice(keys);
         self.batch.push((id, x.to_vec()));
-        if self.batch.len() < BATCH { Ok(()) } else { self.write_batch() }
+        // Whole pages of byte codes.
+        let batch = BATCH.next_multiple_of(self.layout.per_page);
+        if self.batch.len() < batch { Ok(()) } else { self.write_batch() }
     }
 
     fn write_batch(&mut self) -> Result<()> {
@@ -226,17 +242,39 @@ impl<'a, S: PageStore> Builder<'a, S> {
         let keys = std::mem::take(&mut self.keys);
         let Trained { space, centroids, .. } = &self.trained;
         let vectors = each(&batch, |(_, x)| space.row(x)).into_iter().collect::<Result<Vec<Row>>>()?;
-        let rows: Vec<f32> = vectors.iter().flat_map(|row| &row.y).copied().collect();
-        let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
-        kmeans::assign(&rows, centroids, &self.squares, &mut scratch, &mut nearest);
-        self.trained.calibration.see(&rows, nearest.iter().map(|(list, _)| *list));
-        let Trained { space, centroids, .. } = &self.trained;
-        let placed: Vec<(&Row, u32)> = vectors.iter().zip(nearest.iter().map(|(list, _)| *list)).collect();
-        let entries = each(&placed, |(row, list)| space.encode(row, centroids.get(*list as usize)));
+        let values: Vec<f32> = vectors.iter().flat_map(|row| &row.y).copied().collect();
+        let mut products = Vec::new();
+        kmeans::products(&values, centroids, &mut products);
+        let rows: Vec<(&Row, &[f32])> = vectors.iter().zip(products.chunks_exact(centroids.len())).collect();
+        let encoded = each(&rows, |(row, products)| {
+            let distances =
+                products.iter().zip(&self.squares).map(|(product, square)| square - 2.0 * product);
+            let (first, second) = second::lists_of(&row.y, distances, centroids);
+            let encode = |list: u32| (list, space.encode(row, centroids.get(list as usize)));
+            (space.record(row), encode(first), second.map(encode))
+        });
+        let lists = |(_, first, second): &(_, (u32, _), Option<(u32, _)>)| {
+            [first.0, second.as_ref().map_or(first.0, |second| second.0)]
+        };
+        let ids = batch.iter().map(|(id, _)| *id).zip(encoded.iter().map(lists));
         let columns = self.layout.key_columns;
-        for (i, (((id, _), entry), (_, list))) in batch.iter().zip(&entries).zip(&placed).enumerate() {
-            let keys = &keys[i * columns..][..columns];
-            self.filling.put(self.store, *list as usize, *id, keys, entry)?;
+        self.trained.calibration.see(&values, ids);
+        let (per_page, space) = (self.layout.per_page, &self.trained.space);
+        for (page, encoded) in encoded.chunks(per_page).enumerate() {
+            let records: Vec<&Vec<u8>> = encoded.iter().map(|(record, ..)| record).collect();
+            let block = self.records.write(self.store, space, &records)?;
+            self.open = if records.len() < per_page { block } else { NO_BLOCK };
+            for (slot, (_, first, second)) in encoded.iter().enumerate() {
+                let i = page * per_page + slot;
+                let keys = &keys[i * columns..][..columns];
+                for (second, (list, entry)) in [(false, Some(first)), (true, second.as_ref())]
+                    .into_iter()
+                    .filter_map(|(s, e)| Some((s, e?)))
+                {
+                    let new = NewEntry { row: batch[i].0, keys, entry, second };
+                    self.filling.put(self.store, *list as usize, &new, Place { block, slot })?;
+                }
+            }
         }
         self.rows += batch.len() as u64;
         Ok(())
@@ -267,6 +305,8 @@ impl<'a, S: PageStore> Builder<'a, S> {
             key_columns: self.layout.key_columns as u32,
             version: 0,
             unclean_since: 0,
+            open: self.open,
+            code_pages: self.records.pages(),
         };
         let mut change = self.store.change();
         let place = change.lock(META)?;

@@ -1,11 +1,13 @@
 //! Which lists a search must visit for a recall, measured with rows as queries and all rows as what they look for.
 
+use std::collections::{HashMap, HashSet};
+
 use pg_answer_vector::distance;
 
 use crate::depth::{self, Spread};
 use crate::kmeans::{self, Points};
 use crate::meta::{Calibrated, LEVELS, cost};
-use crate::{Metric, Result, Space};
+use crate::{Metric, Result, RowId, Space};
 
 /// Rows that serve as queries, and the fewest that tell anything. With 400 of 200,000 texts the recall of a build was
 /// wrong by a standard error of 0.0037 at 0.95, with 800 by 0.0026.
@@ -20,6 +22,14 @@ const MISSES: [f64; LEVELS.len()] = [0.165, 0.092, 0.038, 0.0205, 0.0065, 0.0033
 /// on average. More visits fewer lists on average, less makes the queries more alike.
 const SLOPE: f64 = 4.0;
 
+/// A row near a query.
+struct Near {
+    distance: f32,
+    row: RowId,
+    /// Its list, and the one of its second entry, or the same if it has none.
+    lists: [u32; 2],
+}
+
 /// A measurement under way: rows are shown to it, with the lists that they are in.
 pub(crate) struct Calibration {
     /// Like rows, less the mean.
@@ -29,8 +39,8 @@ pub(crate) struct Calibration {
     mean: Option<Vec<f32>>,
     /// Whether rows are near by taxicab distance; lists are by the Euclidean one.
     taxicab: bool,
-    /// For each query its nearest rows so far, as distance and list.
-    best: Vec<Vec<(f32, u32)>>,
+    /// For each query its nearest rows so far.
+    best: Vec<Vec<Near>>,
     /// For each query how far rows are from it.
     spreads: Vec<Spread>,
     dots: Vec<f32>,
@@ -39,7 +49,7 @@ pub(crate) struct Calibration {
 impl Calibration {
     /// Begins with queries, which no list should owe its centroid to.
     pub fn new(space: &Space, queries: Points) -> Self {
-        let (squares, best) = (queries.squares(), vec![Vec::new(); queries.len()]);
+        let (squares, best) = (queries.squares(), (0..queries.len()).map(|_| Vec::new()).collect());
         let (mean, taxicab) = (space.mean_of_products(), space.metric == Metric::L1);
         let spreads = vec![Spread::default(); queries.len()];
         Self { queries, squares, mean, taxicab, best, spreads, dots: Vec::new() }
@@ -53,16 +63,16 @@ impl Calibration {
         }
     }
 
-    /// Shows it rows, which `lists` are in.
-    pub fn see(&mut self, rows: &[f32], lists: impl Iterator<Item = u32>) {
+    /// Shows it rows, with their ids and their lists.
+    pub fn see(&mut self, rows: &[f32], ids: impl Iterator<Item = (RowId, [u32; 2])>) {
         if self.queries.is_empty() {
             return;
         }
         let (width, n) = (self.queries.width, self.queries.len());
         let mut dots = std::mem::take(&mut self.dots);
         kmeans::products(rows, &self.queries, &mut dots);
-        for (i, ((row, list), dots)) in
-            rows.chunks_exact(width).zip(lists).zip(dots.chunks_exact(n)).enumerate()
+        for (i, ((row, (id, lists)), dots)) in
+            rows.chunks_exact(width).zip(ids).zip(dots.chunks_exact(n)).enumerate()
         {
             let square = row.iter().map(|x| x * x).sum::<f32>();
             if Spread::takes(i) {
@@ -77,17 +87,30 @@ impl Calibration {
                     false => base - weight * dot,
                 };
                 let best = &mut self.best[q];
-                if best.len() == NEIGHBOURS && best[NEIGHBOURS - 1].0 <= distance {
+                if best.len() == NEIGHBOURS && best[NEIGHBOURS - 1].distance <= distance {
                     continue;
                 }
                 // Neither the row itself nor its copies: they are in the first list, and no query is like that.
                 if self.squares[q] + square - 2.0 * dot > 1e-4 * self.squares[q] {
                     best.truncate(NEIGHBOURS - 1);
-                    best.insert(best.partition_point(|old| old.0 <= distance), (distance, list));
+                    let at = best.partition_point(|old| old.distance <= distance);
+                    best.insert(at, Near { distance, row: id, lists });
                 }
             }
         }
         self.dots = dots;
+    }
+
+    /// The rows that matter so far.
+    pub fn rows(&self) -> HashSet<RowId> {
+        self.best.iter().flatten().map(|near| near.row).collect()
+    }
+
+    /// Tells it the lists of second entries that were not shown with the rows.
+    pub fn set_seconds(&mut self, lists: &HashMap<RowId, u32>) {
+        for near in self.best.iter_mut().flatten() {
+            near.lists[1] = lists.get(&near.row).copied().unwrap_or(near.lists[1]);
+        }
     }
 
     /// What the rows have taught. Nothing if there were too few.
@@ -115,7 +138,8 @@ impl Calibration {
             let least = sorted.iter().copied().fold(f64::INFINITY, f64::min);
             nearest.push(least);
             sorted.iter_mut().for_each(|to| *to -= least);
-            own.push(best.iter().map(|(_, list)| sorted[*list as usize]).collect());
+            let to = |near: &Near| sorted[near.lists[0] as usize].min(sorted[near.lists[1] as usize]);
+            own.push(best.iter().map(to).collect());
             sorted.sort_unstable_by(f64::total_cmp);
             farther.push(sorted);
         }
@@ -161,9 +185,9 @@ impl Calibration {
         for (((best, own), to_nearest), spread) in
             self.best.iter().zip(own).zip(to_nearest).zip(&self.spreads)
         {
-            for ((near, _), farther) in best.iter().zip(own) {
+            for (near, farther) in best.iter().zip(own) {
                 let error = depth::error(residual, to_nearest + farther, self.queries.width);
-                let before = spread.before(f64::from(*near), error);
+                let before = spread.before(f64::from(near.distance), error);
                 depths.iter_mut().zip(before).for_each(|(depth, rows)| *depth += rows / found as f64);
             }
         }

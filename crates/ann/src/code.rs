@@ -1,4 +1,4 @@
-//! Codes of residuals: a byte (or half of one) a coordinate with a bound of the error, and one bit a coordinate.
+//! Codes of points: a byte (or half of one) a coordinate with a bound of the error, and one bit a coordinate.
 
 use crate::kernels;
 use crate::page::{HEADER, f32_at};
@@ -32,9 +32,9 @@ pub(crate) enum Norm {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
     step: f32,
-    /// Squared norm of the decoded residual and twice its product with the centroid.
+    /// Squared norm of the decoded point.
     pub constant: f32,
-    /// Most distance between the residual and the decoded one.
+    /// Most distance between the point and the decoded one.
     pub error: f32,
     code: &'a [u8],
 }
@@ -56,7 +56,7 @@ impl<'a> Record<'a> {
         factors.into_iter().flat_map(f32::to_le_bytes).chain(self.code.iter().copied()).collect()
     }
 
-    /// Product of a query with the decoded residual.
+    /// Product of a query with the decoded point.
     pub fn dot(&self, query: &[f32]) -> f32 {
         self.step
             * if self.code.len() < query.len() {
@@ -73,7 +73,7 @@ impl<'a> Record<'a> {
         f64::from(pg_answer_vector::distance::l1(query, &decoded))
     }
 
-    /// Adds the decoded residual.
+    /// Adds the decoded point.
     pub fn add_to(&self, out: &mut [f32]) {
         if self.code.len() == out.len() {
             out.iter_mut().zip(as_i8(self.code)).for_each(|(out, code)| *out += self.step * f32::from(*code));
@@ -92,21 +92,21 @@ fn as_i8(bytes: &[u8]) -> &[i8] {
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
 }
 
-/// A record of a residual to a centroid, which may be wrong by `margin` already, in the norm of its error.
-pub(crate) fn encode(residual: &[f32], centroid: &[f32], margin: f64, norm: Norm) -> Vec<u8> {
-    let width = residual.len();
+/// A record of a point, which may be wrong by `margin` already, in the norm of its error.
+pub(crate) fn encode(point: &[f32], margin: f64, norm: Norm) -> Vec<u8> {
+    let width = point.len();
     let nibbles = is_nibbles(width);
     let most: f32 = if nibbles { 7.0 } else { 127.0 };
-    let largest = residual.iter().fold(0.0f32, |m, r| m.max(r.abs()));
+    let largest = point.iter().fold(0.0f32, |m, r| m.max(r.abs()));
     let step = largest / most;
     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     let mut bytes = vec![0; record_len(width)];
     let (mut constant, mut error) = (0.0, 0.0);
-    for (i, (r, c)) in residual.iter().zip(centroid).enumerate() {
+    for (i, r) in point.iter().enumerate() {
         let number = (r * inverse).round_ties_even().clamp(-most, most);
         let decoded = f64::from(number * step);
-        constant += decoded * decoded + 2.0 * decoded * f64::from(*c);
+        constant += decoded * decoded;
         error += match norm {
             Norm::Euclidean => (f64::from(*r) - decoded).powi(2),
             Norm::Taxicab => (f64::from(*r) - decoded).abs(),
@@ -119,11 +119,18 @@ pub(crate) fn encode(residual: &[f32], centroid: &[f32], margin: f64, norm: Norm
     }
     // The sum of roundings to f32, upwards.
     let error = if norm == Norm::Euclidean { error.sqrt() } else { error };
-    let error = (error + margin) * (1.0 + 1e-6);
+    // No number would be a mark of no point.
+    let error =
+        Some((error + margin) * (1.0 + 1e-6)).filter(|error| !error.is_nan()).unwrap_or(f64::INFINITY);
     for (i, factor) in [step, constant as f32, error as f32].into_iter().enumerate() {
         bytes[4 * i..][..4].copy_from_slice(&factor.to_le_bytes());
     }
     bytes
+}
+
+/// Makes a record one of no point.
+pub(crate) fn make_free(record: &mut [u8]) {
+    record[8..FACTORS].copy_from_slice(&f32::NAN.to_le_bytes());
 }
 
 /// One bit a coordinate, set where it is positive, and the sum of the absolute values.
@@ -165,19 +172,19 @@ mod tests {
         for width in [64, 384, 8064, 8128, 16_000] {
             let mut state = 5;
             let mut number = || (crate::rotation::splitmix(&mut state) >> 40) as f32 / (1 << 23) as f32 - 1.0;
-            let residual: Vec<f32> = (0..width).map(|_| number()).collect();
-            let centroid: Vec<f32> = (0..width).map(|_| number()).collect();
-            let bytes = encode(&residual, &centroid, 0.0, Norm::Euclidean);
+            let point: Vec<f32> = (0..width).map(|_| number()).collect();
+            let query: Vec<f32> = (0..width).map(|_| number()).collect();
+            let bytes = encode(&point, 0.0, Norm::Euclidean);
             assert_eq!(bytes.len(), record_len(width));
             let record = Record::new(&bytes);
             let mut decoded = vec![0.0; width];
             record.add_to(&mut decoded);
-            let error: f64 = residual.iter().zip(&decoded).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            let error: f64 = point.iter().zip(&decoded).map(|(a, b)| f64::from(a - b).powi(2)).sum();
             assert!(error.sqrt() <= f64::from(record.error), "{width}");
-            let dot: f64 = decoded.iter().zip(&centroid).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-            assert!((f64::from(record.dot(&centroid)) - dot).abs() < 1e-2, "{width}");
+            let dot: f64 = decoded.iter().zip(&query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            assert!((f64::from(record.dot(&query)) - dot).abs() < 1e-2, "{width}");
             let squared: f64 = decoded.iter().map(|a| f64::from(*a).powi(2)).sum();
-            assert!((f64::from(record.constant) - squared - 2.0 * dot).abs() < 1e-2, "{width}");
+            assert!((f64::from(record.constant) - squared).abs() < 1e-2, "{width}");
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::code::{DIRECTORY_PREFIX, Record, record_len};
 use crate::error::corrupt;
-use crate::kmeans::Points;
 use crate::meta::Meta;
 use crate::page::{self, Chain, HEADER, Kind, NO_LIST, put, u32_at};
 use crate::store::{Block, Change, NO_BLOCK, PAYLOAD, PageStore};
@@ -127,21 +126,6 @@ pub(crate) fn fullest(store: &impl PageStore, space: &Space, first: Block) -> Re
     let mut most = 0;
     walk(store, space, first, |_, _, (_, i)| most = most.max(i + 1))?;
     Ok(most)
-}
-
-/// All lists with their centroids.
-///
-/// # Errors
-/// [`crate::Error::Corrupt`].
-pub(crate) fn centroids(store: &impl PageStore, space: &Space, first: Block) -> Result<(Vec<List>, Points)> {
-    let mut points = Points::new(space.width);
-    let (_, lists) = walk_at_once(store, space, first, |list, record| {
-        let mut centroid = vec![0.0; space.width];
-        record.add_to(&mut centroid);
-        (list, centroid)
-    })?;
-    points.values.extend(lists.iter().flat_map(|(_, centroid)| centroid));
-    Ok((lists.into_iter().map(|(list, _)| list).collect(), points))
 }
 
 /// Writes a chain of pages, from its end, so that each knows the next.

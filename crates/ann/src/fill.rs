@@ -1,16 +1,16 @@
 //! Lists being written for the first time, which nobody sees yet: pages go to the store when they are full.
 
+use crate::Result;
 use crate::directory::List;
-use crate::list::{self, Layout};
-use crate::page::{self, Kind};
-use crate::space::Entry;
-use crate::store::{Block, PAYLOAD, PageStore};
-use crate::{Key, Result, RowId};
+use crate::list::{self, Layout, NewEntry};
+use crate::page;
+use crate::records::Place;
+use crate::store::{PAYLOAD, PageStore};
 
 /// A list that is being filled.
 struct OpenList {
     page: Vec<u8>,
-    codes: Vec<u8>,
+    length: u32,
     rows: u32,
 }
 
@@ -24,10 +24,9 @@ impl Filling {
     /// Empty lists with these numbers.
     pub fn new(layout: Layout, ids: std::ops::Range<u32>) -> Self {
         let open = |id| {
-            let (mut page, mut codes) = (vec![0; PAYLOAD], vec![0; PAYLOAD]);
+            let mut page = vec![0; PAYLOAD];
             list::format(&mut page, id);
-            page::format(&mut codes, Kind::Codes, id);
-            OpenList { page, codes, rows: 0 }
+            OpenList { page, length: 0, rows: 0 }
         };
         Self { layout, lists: ids.map(open).collect() }
     }
@@ -37,7 +36,7 @@ impl Filling {
         self.lists.len()
     }
 
-    /// Adds a row to the list at a place.
+    /// Adds an entry to the list at a place.
     ///
     /// # Errors
     /// Those of the store.
@@ -45,28 +44,22 @@ impl Filling {
         &mut self,
         store: &impl PageStore,
         list: usize,
-        id: RowId,
-        keys: &[Key],
-        entry: &Entry,
+        new: &NewEntry<'_>,
+        place: Place,
     ) -> Result<()> {
         let (layout, open) = (&self.layout, &mut self.lists[list]);
         if page::count(&open.page) == layout.capacity {
-            let full = write_list_page(store, layout, open)?;
+            layout.sort(&mut open.page);
+            let full = store.append(&open.page)?;
             let owner = page::owner(&open.page);
             list::format(&mut open.page, owner);
             page::set_next(&mut open.page, full);
         }
         let i = page::count(&open.page);
-        if i > 0 && i.is_multiple_of(layout.per_page) {
-            write_codes(store, layout, open)?;
-        }
-        let place = i % layout.per_page;
-        layout.put_record(&mut open.codes, place, &entry.record);
-        page::set_count(&mut open.codes, place + 1);
-        layout.put_entry(&mut open.page, i, id, keys, entry);
-        layout.set_number(&mut open.page, i, i);
+        layout.put_entry(&mut open.page, i, new, place);
         page::set_count(&mut open.page, i + 1);
-        open.rows += 1;
+        open.length += 1;
+        open.rows += u32::from(!new.second);
         Ok(())
     }
 
@@ -78,27 +71,11 @@ impl Filling {
         let mut lists = Vec::with_capacity(self.lists.len());
         for open in &mut self.lists {
             store.check()?;
-            list::set_rows(&mut open.page, open.rows);
+            self.layout.sort(&mut open.page);
+            list::set_length(&mut open.page, open.length, open.rows);
             let id = page::owner(&open.page);
-            lists.push(List { id, first: write_list_page(store, &self.layout, open)? });
+            lists.push(List { id, first: store.append(&open.page)? });
         }
         Ok(lists)
     }
-}
-
-fn write_codes(store: &impl PageStore, layout: &Layout, open: &mut OpenList) -> Result<()> {
-    let entries = page::count(&open.page);
-    if entries > 0 {
-        let block = store.append(&open.codes)?;
-        layout.set_code_page(&mut open.page, (entries - 1) / layout.per_page, block);
-        let owner = page::owner(&open.codes);
-        page::format(&mut open.codes, Kind::Codes, owner);
-    }
-    Ok(())
-}
-
-fn write_list_page(store: &impl PageStore, layout: &Layout, open: &mut OpenList) -> Result<Block> {
-    write_codes(store, layout, open)?;
-    layout.sort(&mut open.page);
-    store.append(&open.page)
 }

@@ -1,14 +1,12 @@
-//! Pages of lists: entries with one-bit codes, and beside them pages of byte codes.
+//! Pages of lists: entries with one-bit codes, and where their rows and byte codes are.
 //!
-//! A list is a chain of list pages. Each has room for some entries and names the pages that hold their byte codes: record
-//! `i` is the one at place `i % per_page` of page `i / per_page`. Entry `i` has record `i`, unless there are filter keys: then
-//! entries are written in the order of their keys, so that those that pass a filter are scored together, and each tells the
-//! number of its record.
+//! A list is a chain of list pages. A row has an entry in its list, and mostly a second one in another list; both name the
+//! same [byte code](crate::records). A build writes the entries of a page in the order of their filter keys, so that those
+//! that pass a filter are scored together.
 
-use crate::code::{self, Record};
-use crate::error::corrupt;
 use crate::kernels::{self, Groups, LANES};
-use crate::page::{self, HEADER, Kind, put, u16_at, u32_at};
+use crate::page::{self, Kind, put, u16_at, u32_at};
+use crate::records::{self, Place};
 use crate::space::{Entry, Query};
 use crate::store::{Block, NO_BLOCK, PAYLOAD};
 use crate::{Key, Result, RowId, Space};
@@ -17,14 +15,32 @@ use crate::{Key, Result, RowId, Space};
 pub const NO_ROW: RowId = 0xffff_ffff_ffff;
 
 const INSERT: usize = 16;
-const ROWS: usize = 20;
+const LENGTH: usize = 20;
 const HOLES: usize = 24;
 const RETIRED: usize = 26;
 const TRIED: usize = 28;
-const BLOCKS: usize = 40;
+const ROWS: usize = 32;
+const SPOTS: usize = 40;
+/// A row's id, and the page and slot of its byte code.
 const ID_LEN: usize = 6;
+const SPOT_LEN: usize = ID_LEN + 5;
+/// Of the byte with the slot: that the entry is the row's second.
+const SECOND: u8 = 1 << 7;
 const KEY_LEN: usize = size_of::<Key>();
-const NUMBER_LEN: usize = 2;
+/// Bytes of a factor, the upper half of a number of single precision: one-bit codes are wrong by much more.
+pub(crate) const FACTOR_LEN: usize = 2;
+/// What is added to the score of a row that comes last.
+const LAST: f32 = f32::from_bits(0x7f7f_0000);
+
+/// An entry to be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewEntry<'a> {
+    pub row: RowId,
+    pub keys: &'a [Key],
+    pub entry: &'a Entry,
+    /// Whether the row has a first one in another list.
+    pub second: bool,
+}
 
 /// Where things lie on the pages of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +51,7 @@ pub struct Layout {
     pub per_page: usize,
     /// Key columns.
     pub key_columns: usize,
-    record: usize,
     code: usize,
-    ids: usize,
-    /// Numbers of the records, if there are keys.
-    numbers: usize,
     keys: usize,
     adds: usize,
     scales: usize,
@@ -49,35 +61,19 @@ pub struct Layout {
 impl Layout {
     /// The layout of an index with so many key columns.
     pub fn new(space: &Space, key_columns: usize) -> Self {
-        let (record, code) = (code::record_len(space.width), space.bits / 8);
-        let per_page = (PAYLOAD - HEADER) / record;
+        let code = space.bits / 8;
         let of = |capacity: usize| {
             let padded = capacity.next_multiple_of(LANES);
-            let ids = BLOCKS + 4 * capacity.div_ceil(per_page);
-            let numbers = ids + ID_LEN * capacity;
-            let keys = numbers + if key_columns > 0 { NUMBER_LEN * capacity } else { 0 };
+            let keys = SPOTS + SPOT_LEN * capacity;
             let adds = keys + KEY_LEN * padded * key_columns;
-            let scales = adds + 4 * padded;
-            let codes = scales + 4 * padded;
-            let layout = Self {
-                capacity,
-                per_page,
-                key_columns,
-                record,
-                code,
-                ids,
-                numbers,
-                keys,
-                adds,
-                scales,
-                codes,
-            };
+            let scales = adds + FACTOR_LEN * padded;
+            let codes = scales + FACTOR_LEN * padded;
+            let per_page = records::per_page(space.width);
+            let layout = Self { capacity, per_page, key_columns, code, keys, adds, scales, codes };
             (layout, codes + padded * code <= PAYLOAD)
         };
-        let most = (1..=PAYLOAD / (code + 14)).rev().find(|n| of(*n).1).unwrap_or(1);
-        // Full pages of codes, if that costs little.
-        let full = most - most % per_page;
-        of(if full > 0 { full } else { most }).0
+        let most = (1..=PAYLOAD / code).rev().find(|n| of(*n).1).unwrap_or(1);
+        of(most).0
     }
 
     /// Where a list page is read first and in steps that no processor foresees; `column` is that of a filter's first condition.
@@ -99,23 +95,8 @@ impl Layout {
     }
 
     /// Where a list page is read to find the row and the record of an entry.
-    pub(crate) fn spot_lines(&self, entry: usize) -> [usize; 4] {
-        let record = match self.key_columns {
-            0 => BLOCKS + 4 * (entry / self.per_page),
-            _ => self.numbers + NUMBER_LEN * entry,
-        };
-        [0, record, self.ids + ID_LEN * entry, self.adds + 4 * entry]
-    }
-
-    /// The cache lines of a record.
-    pub(crate) fn record_lines(&self, place: usize) -> impl Iterator<Item = usize> {
-        let at = HEADER + place * self.record;
-        (at..at + self.record).step_by(64)
-    }
-
-    /// Pages of codes of a full list page.
-    pub fn code_pages(&self) -> usize {
-        self.capacity.div_ceil(self.per_page)
+    pub(crate) fn spot_lines(&self, entry: usize) -> [usize; 3] {
+        [0, SPOTS + SPOT_LEN * entry, self.adds + FACTOR_LEN * entry]
     }
 
     /// Checks that `page` is a list page of `list`.
@@ -123,56 +104,21 @@ impl Layout {
         page::expect_owner(page, block, Kind::List, self.capacity, list)
     }
 
-    /// Checks that `page` holds codes of `list`.
-    pub(crate) fn expect_codes(&self, page: &[u8], block: Block, list: u32) -> Result<()> {
-        page::expect_owner(page, block, Kind::Codes, self.per_page, list)
-    }
-
-    /// Number of the record of an entry among those of its list page `block`.
-    pub(crate) fn number(&self, page: &[u8], block: Block, entry: usize) -> Result<usize> {
-        if self.key_columns == 0 {
-            return Ok(entry);
-        }
-        match usize::from(u16_at(page, self.numbers + NUMBER_LEN * entry)) {
-            number if number < page::count(page) => Ok(number),
-            number => corrupt(block, format!("entry {entry} has record {number} of {}", page::count(page))),
-        }
-    }
-
-    pub(crate) fn set_number(&self, page: &mut [u8], entry: usize, number: usize) {
-        if self.key_columns > 0 {
-            put(page, self.numbers + NUMBER_LEN * entry, &(number as u16).to_le_bytes());
-        }
-    }
-
-    /// The page that holds the record of an entry of the list page `block`, and its place there.
-    pub(crate) fn location(&self, page: &[u8], block: Block, entry: usize) -> Result<(Block, usize)> {
-        let number = self.number(page, block, entry)?;
-        Ok((self.code_page(page, number / self.per_page), number % self.per_page))
-    }
-
-    pub(crate) fn code_page(&self, page: &[u8], i: usize) -> Block {
-        u32_at(page, BLOCKS + 4 * i)
-    }
-
-    pub(crate) fn set_code_page(&self, page: &mut [u8], i: usize, block: Block) {
-        put(page, BLOCKS + 4 * i, &block.to_le_bytes());
-    }
-
-    /// Record at a place of a page of codes.
-    pub(crate) fn record<'a>(&self, page: &'a [u8], place: usize) -> Record<'a> {
-        Record::new(&page[HEADER + place * self.record..][..self.record])
-    }
-
-    pub(crate) fn put_record(&self, page: &mut [u8], place: usize, record: &[u8]) {
-        debug_assert_eq!(record.len(), self.record);
-        put(page, HEADER + place * self.record, record);
-    }
-
     /// The row of an entry.
     pub(crate) fn row(&self, page: &[u8], entry: usize) -> RowId {
-        let at = self.ids + ID_LEN * entry;
+        let at = SPOTS + SPOT_LEN * entry;
         u64::from(u32_at(page, at)) | u64::from(u16_at(page, at + 4)) << 32
+    }
+
+    /// Where the byte code of an entry is.
+    pub(crate) fn place(&self, page: &[u8], entry: usize) -> Place {
+        let at = SPOTS + SPOT_LEN * entry + ID_LEN;
+        Place { block: u32_at(page, at), slot: usize::from(page[at + 4] & !SECOND) }
+    }
+
+    /// Whether an entry is the second of its row.
+    pub(crate) fn is_second(&self, page: &[u8], entry: usize) -> bool {
+        page[SPOTS + SPOT_LEN * entry + SPOT_LEN - 1] & SECOND != 0
     }
 
     /// Keys of one column, of all entries and a little beyond.
@@ -187,8 +133,17 @@ impl Layout {
         (0..self.key_columns).map(key).collect()
     }
 
+    fn factor(page: &[u8], at: usize) -> f32 {
+        f32::from_bits(u32::from(u16_at(page, at)) << 16)
+    }
+
     pub(crate) fn add(&self, page: &[u8], entry: usize) -> f32 {
-        page::f32_at(page, self.adds + 4 * entry)
+        Self::factor(page, self.adds + FACTOR_LEN * entry)
+    }
+
+    /// Whether the row of an entry comes last in every order.
+    pub(crate) fn is_last(&self, page: &[u8], entry: usize) -> bool {
+        self.add(page, entry) == LAST
     }
 
     /// Puts the entries of a page that nobody else sees into the order of their keys.
@@ -201,41 +156,46 @@ impl Layout {
         order.sort_by_key(|entry| &keys[*entry]);
         let before = page.to_vec();
         for (to, from) in order.into_iter().enumerate() {
-            self.put_entry(page, to, self.row(&before, from), &keys[from], &self.entry(&before, from));
-            self.set_number(page, to, usize::from(u16_at(&before, self.numbers + NUMBER_LEN * from)));
+            let (entry, second) = (self.entry(&before, from), self.is_second(&before, from));
+            let new = NewEntry { row: self.row(&before, from), keys: &keys[from], entry: &entry, second };
+            self.put_entry(page, to, &new, self.place(&before, from));
         }
     }
 
-    /// Writes the part of an entry that is on its list page, but for the number of its record.
-    pub(crate) fn put_entry(&self, page: &mut [u8], i: usize, row: RowId, keys: &[Key], entry: &Entry) {
-        debug_assert_eq!(keys.len(), self.key_columns);
-        put(page, self.ids + ID_LEN * i, &row.to_le_bytes()[..ID_LEN]);
-        put(page, self.adds + 4 * i, &entry.add.to_le_bytes());
-        put(page, self.scales + 4 * i, &entry.scale.to_le_bytes());
-        for (j, key) in keys.iter().enumerate() {
+    /// Writes an entry.
+    pub(crate) fn put_entry(&self, page: &mut [u8], i: usize, new: &NewEntry<'_>, place: Place) {
+        debug_assert_eq!(new.keys.len(), self.key_columns);
+        let at = SPOTS + SPOT_LEN * i;
+        put(page, at, &new.row.to_le_bytes()[..ID_LEN]);
+        put(page, at + ID_LEN, &place.block.to_le_bytes());
+        page[at + SPOT_LEN - 1] = place.slot as u8 | if new.second { SECOND } else { 0 };
+        let add = if new.entry.last { LAST } else { new.entry.add };
+        put(page, self.adds + FACTOR_LEN * i, &upper_half(add).to_le_bytes());
+        put(page, self.scales + FACTOR_LEN * i, &upper_half(new.entry.scale).to_le_bytes());
+        for (j, key) in new.keys.iter().enumerate() {
             put(page, self.keys + j * self.keys_len() + KEY_LEN * i, &key.to_le_bytes());
         }
         let codes = self.codes + i / LANES * LANES * self.code;
-        for (j, byte) in entry.bits.iter().enumerate() {
+        for (j, byte) in new.entry.bits.iter().enumerate() {
             page[codes + j * LANES + i % LANES] = *byte;
         }
     }
 
-    /// The part of an entry that is on its list page; its record is not.
+    /// The one-bit code of an entry with its factors.
     pub(crate) fn entry(&self, page: &[u8], i: usize) -> Entry {
         let codes = self.codes + i / LANES * LANES * self.code;
         Entry {
             add: self.add(page, i),
-            scale: page::f32_at(page, self.scales + 4 * i),
+            scale: Self::factor(page, self.scales + FACTOR_LEN * i),
+            last: self.is_last(page, i),
             bits: (0..self.code).map(|j| page[codes + j * LANES + i % LANES]).collect(),
-            record: Vec::new(),
         }
     }
 
     /// Makes an entry a hole, which no score finds.
     pub(crate) fn erase(&self, page: &mut [u8], i: usize) {
-        put(page, self.ids + ID_LEN * i, &NO_ROW.to_le_bytes()[..ID_LEN]);
-        put(page, self.adds + 4 * i, &f32::NAN.to_le_bytes());
+        put(page, SPOTS + SPOT_LEN * i, &NO_ROW.to_le_bytes()[..ID_LEN]);
+        put(page, self.adds + FACTOR_LEN * i, &upper_half(f32::NAN).to_le_bytes());
         set_holes(page, holes(page) + 1);
     }
 
@@ -273,12 +233,19 @@ pub(crate) fn set_insert_at(page: &mut [u8], block: Block) {
     put(page, INSERT, &block.to_le_bytes());
 }
 
-/// On a first page: rows of the list.
+/// On a first page: entries of the list.
+pub(crate) fn length(page: &[u8]) -> u32 {
+    u32_at(page, LENGTH)
+}
+
+/// On a first page: entries of the list that are the first of their rows.
 pub(crate) fn rows(page: &[u8]) -> u32 {
     u32_at(page, ROWS)
 }
 
-pub(crate) fn set_rows(page: &mut [u8], rows: u32) {
+/// Notes on a first page how many entries the list has, and how many of them are the first of their rows.
+pub(crate) fn set_length(page: &mut [u8], length: u32, rows: u32) {
+    put(page, LENGTH, &length.to_le_bytes());
     put(page, ROWS, &rows.to_le_bytes());
 }
 
@@ -300,13 +267,22 @@ pub(crate) fn retire(page: &mut [u8]) {
     put(page, RETIRED, &1u16.to_le_bytes());
 }
 
-/// On a first page: rows of the list when it was found to be of one piece.
+/// On a first page: entries of the list when it was found to be of one piece.
 pub(crate) fn tried(page: &[u8]) -> u32 {
     u32_at(page, TRIED)
 }
 
-pub(crate) fn set_tried(page: &mut [u8], rows: u32) {
-    put(page, TRIED, &rows.to_le_bytes());
+pub(crate) fn set_tried(page: &mut [u8], length: u32) {
+    put(page, TRIED, &length.to_le_bytes());
+}
+
+/// The upper half of a number, rounded.
+pub(crate) fn upper_half(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 1;
+    }
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }
 
 #[cfg(test)]
@@ -324,8 +300,8 @@ mod tests {
         for i in 0..layout.capacity {
             let row: Vec<f32> = (0..64).map(|j| ((i * 31 + j * 17) % 13) as f32 - 6.0).collect();
             let entry = space.encode(&space.row(&row).expect("dimensions"), &[0.0; 64]);
-            layout.put_entry(&mut page, i, i as RowId, &keys(i), &entry);
-            layout.set_number(&mut page, i, i);
+            let new = NewEntry { row: i as RowId, keys: &keys(i), entry: &entry, second: i % 3 == 0 };
+            layout.put_entry(&mut page, i, &new, Place { block: 2 * i as Block, slot: i % 128 });
             page::set_count(&mut page, i + 1);
         }
         let before = page.clone();
@@ -336,7 +312,9 @@ mod tests {
         assert!(all(&page).is_sorted() && !all(&before).is_sorted());
         for i in 0..layout.capacity {
             let row = layout.row(&page, i) as usize;
-            assert_eq!((layout.number(&page, 0, i), layout.keys_of(&page, i)), (Ok(row), keys(row).to_vec()));
+            let place = Place { block: 2 * row as Block, slot: row % 128 };
+            assert_eq!((layout.place(&page, i), layout.is_second(&page, i)), (place, row % 3 == 0));
+            assert_eq!(layout.keys_of(&page, i), keys(row));
             let (now, then) = (layout.entry(&page, i), layout.entry(&before, row));
             assert_eq!((now.bits, now.add, now.scale), (then.bits, then.add, then.scale));
         }

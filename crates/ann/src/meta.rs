@@ -20,6 +20,8 @@ const UNCLEAN_SINCE: usize = VERSION + 4;
 const SLOPE: usize = UNCLEAN_SINCE + 8;
 const LIMITS: usize = SLOPE + 4;
 const DEPTHS: usize = LIMITS + 4 * LEVELS.len();
+const OPEN: usize = DEPTHS + 4 * LEVELS.len();
+const CODE_PAGES: usize = OPEN + 4;
 
 /// Added to the number of lists before a list, so that the first few hardly differ.
 const HEAD: f64 = 3.0;
@@ -93,6 +95,10 @@ pub struct Meta {
     pub version: u32,
     /// Since this time of the store there may be pages that belong to no list; 0: there is none.
     pub unclean_since: u64,
+    /// First page of the chain of those with room for byte codes.
+    pub open: Block,
+    /// Pages of byte codes.
+    pub code_pages: u32,
 }
 
 impl Meta {
@@ -104,7 +110,7 @@ impl Meta {
         store.read(META, Self::decode)
     }
 
-    fn decode(page: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(page: &[u8]) -> Result<Self> {
         page::expect(page, META, Kind::Meta, 0)?;
         let Some(metric) = Metric::from_number(page[HEADER]) else {
             return corrupt(META, format!("unknown distance {}", page[HEADER]));
@@ -133,6 +139,8 @@ impl Meta {
             key_columns,
             version: u32_at(page, VERSION),
             unclean_since: u64_at(page, UNCLEAN_SINCE),
+            open: u32_at(page, OPEN),
+            code_pages: u32_at(page, CODE_PAGES),
         })
     }
 
@@ -172,6 +180,8 @@ impl Meta {
         put(page, KEY_COLUMNS, &self.key_columns.to_le_bytes());
         put(page, VERSION, &self.version.to_le_bytes());
         put(page, UNCLEAN_SINCE, &self.unclean_since.to_le_bytes());
+        put(page, OPEN, &self.open.to_le_bytes());
+        put(page, CODE_PAGES, &self.code_pages.to_le_bytes());
     }
 
     /// Where things lie on its pages.

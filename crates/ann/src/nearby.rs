@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::code::{Record, record_len};
 use crate::directory::{self, Encoded, List};
 use crate::kernels::{self, Groups, LANES};
+use crate::list::{FACTOR_LEN, upper_half};
 use crate::meta::Meta;
 use crate::space::{ListBase, Query, Row};
 use crate::store::PageStore;
-use crate::{Result, Space};
+use crate::{Result, Space, second};
 
 /// Lists that are put into order at a time, at least.
 const SORTED: usize = 64;
@@ -60,13 +61,13 @@ impl Lists {
         let (code, zeros) = (space.bits / 8, vec![0.0; space.width]);
         let padded = entries.len().next_multiple_of(LANES);
         let mut codes = vec![0; padded * code];
-        let (mut adds, mut scales) = (vec![0; 4 * padded], vec![0; 4 * padded]);
+        let (mut adds, mut scales) = (vec![0; FACTOR_LEN * padded], vec![0; FACTOR_LEN * padded]);
         for (i, (_, record)) in entries.iter().enumerate() {
             let mut centroid = zeros.clone();
             Record::new(record).add_to(&mut centroid);
-            let entry = space.encode_again(&centroid, &zeros, 0.0, false);
-            adds[4 * i..][..4].copy_from_slice(&entry.add.to_le_bytes());
-            scales[4 * i..][..4].copy_from_slice(&entry.scale.to_le_bytes());
+            let entry = space.encode_point(&centroid, &zeros, false);
+            adds[FACTOR_LEN * i..][..FACTOR_LEN].copy_from_slice(&upper_half(entry.add).to_le_bytes());
+            scales[FACTOR_LEN * i..][..FACTOR_LEN].copy_from_slice(&upper_half(entry.scale).to_le_bytes());
             let group = &mut codes[i / LANES * LANES * code..];
             entry.bits.iter().enumerate().for_each(|(j, byte)| group[j * LANES + i % LANES] = *byte);
         }
@@ -95,25 +96,27 @@ impl Lists {
         estimates.into_iter().zip(0..self.lists.len() as u32).collect()
     }
 
-    /// The list whose centroid is nearest to a row; `None` if there is no list.
-    pub fn nearest(&self, row: &Row) -> Option<Nearest> {
+    /// The list for a row, and those that its second is chosen from; none if there is no list.
+    pub fn near(&self, row: &Row) -> Near {
         let distances = (0..self.lists.len()).map(|i| {
             let record = self.record(i);
-            (record.constant - 2.0 * record.dot(&row.y), i)
+            record.constant - 2.0 * record.dot(&row.y)
         });
-        let (_, nearest) = distances.min_by(|a, b| a.0.total_cmp(&b.0))?;
-        let mut centroid = vec![0.0; row.y.len()];
-        self.record(nearest).add_to(&mut centroid);
-        Some(Nearest { list: self.lists[nearest], centroid, lists: self.lists.len() })
+        let with_centroid = |i: usize| {
+            let mut centroid = vec![0.0; row.y.len()];
+            self.record(i).add_to(&mut centroid);
+            (self.lists[i], centroid)
+        };
+        let lists = second::nearest(distances).into_iter().map(with_centroid).collect();
+        Near { lists, all: self.lists.len() }
     }
 }
 
-/// The list whose centroid is nearest to a row.
-pub(crate) struct Nearest {
-    pub list: List,
-    pub centroid: Vec<f32>,
-    /// Lists that there are.
-    pub lists: usize,
+/// Lists near a row, with their centroids, from the nearest on.
+pub(crate) struct Near {
+    pub lists: Vec<(List, Vec<f32>)>,
+    /// Number of all lists.
+    pub all: usize,
 }
 
 /// Lists in the order of their distance from a query. They are sorted as far as somebody asks: a search visits few.
@@ -192,7 +195,7 @@ mod tests {
             let space = Space::new(metric, 128, 1).expect("dimensions");
             let encoded = centroids.iter().enumerate().map(|(i, centroid)| {
                 let list = List { id: i as u32, first: i as u32 };
-                (list, encode(centroid, &[0.0; 128], 0.0, Norm::Euclidean))
+                (list, encode(centroid, 0.0, Norm::Euclidean))
             });
             let entries: Vec<Encoded> = encoded.collect();
             let lists = Arc::new(Lists::new(&space, 0, &entries));

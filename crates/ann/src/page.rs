@@ -11,7 +11,7 @@ pub const HEADER: usize = 16;
 pub const NO_LIST: u32 = u32::MAX;
 
 /// The last byte is the version of the format: 2 since entries are in the order of their keys.
-const MAGIC: u32 = u32::from_le_bytes(*b"ann2");
+const MAGIC: u32 = u32::from_le_bytes(*b"ann3");
 /// The bytes of [`MAGIC`] before the version.
 const ANY_VERSION: u32 = 0x00ff_ffff;
 

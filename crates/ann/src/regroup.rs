@@ -12,14 +12,14 @@ use crate::build::{ROUNDS, SAMPLES_PER_LIST, through_records};
 use crate::directory::{List, Replacement};
 use crate::error::corrupt;
 use crate::fill::Filling;
-use crate::insert::insert_into;
+use crate::insert::{Code, insert_into};
 use crate::kmeans::{self, Points};
-use crate::list;
+use crate::list::{self, NewEntry};
 use crate::meta::{META, Meta};
-use crate::source::{Source, Spot};
-use crate::space::Entry;
+use crate::records::Place;
+use crate::source::{Seen, Source, Spot};
 use crate::store::{Block, Change, PageStore};
-use crate::{Result, RowId, Space};
+use crate::{Result, RowId, Space, second};
 
 /// Times that rows inserted meanwhile are carried over before the lists are locked for the last of them.
 const ROUNDS_BEHIND: usize = 8;
@@ -29,7 +29,8 @@ const LEAST_SAMPLE: usize = 4096;
 /// A list of a group.
 pub(crate) struct Member<'a, S> {
     pub source: Source<'a, S>,
-    /// Its encoded centroid.
+    /// Its centroid, and as it is encoded.
+    pub centroid: &'a [f32],
     pub record: &'a [u8],
     /// About how many lists shall take its place; 1: one with the same centroid.
     pub parts: usize,
@@ -38,6 +39,8 @@ pub(crate) struct Member<'a, S> {
 /// Lists whose rows are to be shared out anew.
 pub(crate) struct Group<'a, S> {
     pub members: Vec<Member<'a, S>>,
+    /// Whether there is no other list. If it is one, its rows have no second entry.
+    pub all: bool,
 }
 
 /// A new list.
@@ -55,6 +58,10 @@ struct Target {
     squares: Vec<f32>,
     /// For each member the list that has its centroid.
     homes: Vec<Option<usize>>,
+    /// Rows whose first entry a member has.
+    rows: HashSet<RowId>,
+    /// Whether the rows get a second entry, which they have not.
+    adds_seconds: bool,
 }
 
 impl<S: PageStore> Group<'_, S> {
@@ -70,13 +77,18 @@ impl<S: PageStore> Group<'_, S> {
             return Ok(None);
         }
         let mut filling = Filling::new(layout, self.new_ids(target.records.len() as u32)?);
-        let mut seen: Vec<HashSet<RowId>> = self.members.iter().map(|_| HashSet::new()).collect();
-        let mut counted = self.rows()?;
+        let mut seen: Vec<Seen> = self.members.iter().map(|_| HashSet::new()).collect();
+        let mut counted = self.lengths()?;
+        for member in &self.members {
+            member.source.each_row(|row, second| {
+                if !second {
+                    target.rows.insert(row);
+                }
+            })?;
+        }
         for (i, (member, seen)) in self.members.iter().zip(&mut seen).enumerate() {
             member.source.each_page(None, seen, |spots, points| {
-                target.assign(space, i, spots, points, |to, spot, entry| {
-                    filling.put(store, to, spot.row, &spot.keys, entry)
-                })
+                target.assign(space, i, spots, points, |to, new, place| filling.put(store, to, new, place))
             })?;
         }
         target.lists = filling.finish(store)?;
@@ -89,17 +101,18 @@ impl<S: PageStore> Group<'_, S> {
         }
 
         for _ in 0..ROUNDS_BEHIND {
-            let now = self.rows()?;
+            let now = self.lengths()?;
             if now == counted {
                 break;
             }
             for i in (0..now.len()).filter(|i| now[*i] != counted[*i]) {
-                self.carry_over(i, None, &mut seen[i], &target)?;
+                self.carry_over(i, None, &mut seen[i], &mut target)?;
             }
             counted = now;
         }
         let old: Vec<List> = self.members.iter().map(|member| member.source.list).collect();
-        let replacement = Replacement::new(store, space, directory, &old, &target.lists, &target.records)?;
+        let (lists, records) = (target.lists.clone(), target.records.clone());
+        let replacement = Replacement::new(store, space, directory, &old, &lists, &records)?;
         let mut changes = Vec::with_capacity(old.len());
         for member in &self.members {
             let mut change = store.change();
@@ -107,16 +120,16 @@ impl<S: PageStore> Group<'_, S> {
             changes.push((change, page));
         }
         for (i, (change, page)) in changes.iter_mut().enumerate() {
-            if list::rows(change.page(*page)) != counted[i] {
+            if list::length(change.page(*page)) != counted[i] {
                 let held = change.page(*page).to_vec();
-                self.carry_over(i, Some(&held), &mut seen[i], &target)?;
+                self.carry_over(i, Some(&held), &mut seen[i], &mut target)?;
             }
             list::retire(change.page_mut(*page));
         }
         replacement.publish(store)?;
         changes.into_iter().try_for_each(|(change, _)| change.commit())?;
         let centroids = target.centroids.values.chunks_exact(space.width).map(<[f32]>::to_vec);
-        let made = target.lists.into_iter().zip(target.records).zip(centroids);
+        let made = lists.into_iter().zip(records).zip(centroids);
         Ok(Some(made.map(|((list, record), centroid)| Made { list, record, centroid }).collect()))
     }
 
@@ -125,7 +138,7 @@ impl<S: PageStore> Group<'_, S> {
         let width = self.members[0].source.space.width;
         let (mut records, mut centroids) = (Vec::new(), Points::new(width));
         let (mut homes, mut whole) = (Vec::with_capacity(self.members.len()), Vec::new());
-        for (i, Member { source, record, parts }) in self.members.iter().enumerate() {
+        for (i, Member { source, centroid, record, parts }) in self.members.iter().enumerate() {
             let trained = if *parts > 1 { train(source, *parts, memory)? } else { Points::new(width) };
             if trained.len() > 1 {
                 let (encoded, decoded) = through_records(&trained);
@@ -141,11 +154,13 @@ impl<S: PageStore> Group<'_, S> {
             homes.push((*parts > 0).then_some(records.len()));
             if *parts > 0 {
                 records.push(record.to_vec());
-                centroids.values.extend_from_slice(source.centroid);
+                centroids.values.extend_from_slice(centroid);
             }
         }
         let squares = centroids.squares();
-        Ok((Target { lists: Vec::new(), records, centroids, squares, homes }, whole))
+        let adds_seconds = self.all && self.members.len() == 1;
+        let (lists, rows) = (Vec::new(), HashSet::new());
+        Ok((Target { lists, records, centroids, squares, homes, rows, adds_seconds }, whole))
     }
 
     /// Numbers for new lists. From now on there may be pages that belong to none.
@@ -163,50 +178,68 @@ impl<S: PageStore> Group<'_, S> {
         Ok(first..meta.next_list)
     }
 
-    /// Rows of each list.
-    fn rows(&self) -> Result<Vec<u32>> {
-        self.members.iter().map(|member| member.source.rows()).collect()
+    /// Entries of each list.
+    fn lengths(&self) -> Result<Vec<u32>> {
+        self.members.iter().map(|member| member.source.length()).collect()
     }
 
-    /// Adds the rows of a member that have not been seen to the new lists.
+    /// Adds the entries of a member that have not been seen to the new lists.
     fn carry_over(
         &self,
         member: usize,
         held: Option<&[u8]>,
-        seen: &mut HashSet<RowId>,
-        target: &Target,
+        seen: &mut Seen,
+        target: &mut Target,
     ) -> Result<()> {
         let here = &self.members[member].source;
+        let lists = target.lists.clone();
         here.each_page(held, seen, |spots, points| {
-            target.assign(here.space, member, spots, points, |to, spot, entry| {
-                insert_into(here.store, &here.layout, target.lists[to], spot.row, &spot.keys, entry)
-                    .map(|_| ())
+            target.assign(here.space, member, spots, points, |to, new, place| {
+                insert_into(here.store, &here.layout, here.space, lists[to], new, Code::At(place)).map(|_| ())
             })
         })
     }
 }
 
 impl Target {
-    /// Finds the nearest list for rows of a member. What stays with its centroid keeps its codes, which rounding anew would
-    /// make worse.
+    /// Finds the lists for entries of a member: the nearest for a first one. The second of a row whose first one is not here
+    /// stays with its centroid if it can.
     fn assign(
-        &self,
+        &mut self,
         space: &Space,
         member: usize,
         spots: &[Spot],
         points: &Points,
-        mut put: impl FnMut(usize, &Spot, &Entry) -> Result<()>,
+        mut put: impl FnMut(usize, &NewEntry<'_>, Place) -> Result<()>,
     ) -> Result<()> {
-        let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
-        kmeans::assign(&points.values, &self.centroids, &self.squares, &mut scratch, &mut nearest);
-        for (i, (spot, (to, _))) in spots.iter().zip(&nearest).enumerate() {
-            let to = *to as usize;
-            if Some(to) == self.homes[member] {
-                put(to, spot, &spot.entry)?;
-                continue;
+        let home = self.homes[member];
+        let mut products = Vec::new();
+        kmeans::products(&points.values, &self.centroids, &mut products);
+        self.rows.extend(spots.iter().filter(|spot| !spot.second).map(|spot| spot.row));
+        for (i, (spot, products)) in spots.iter().zip(products.chunks_exact(self.centroids.len())).enumerate()
+        {
+            let distances =
+                products.iter().zip(&self.squares).map(|(product, square)| square - 2.0 * product);
+            let y = points.get(i);
+            let (first, second) = second::lists_of(y, distances, &self.centroids);
+            let (first, other) = (first as usize, second.map(|second| second as usize));
+            let to = match spot.second {
+                false => [Some((first, false)), other.filter(|_| self.adds_seconds).map(|to| (to, true))],
+                true if self.rows.contains(&spot.row) => [other.map(|to| (to, true)), None],
+                true => [Some((home.unwrap_or(first), true)), None],
+            };
+            for (to, second) in to.into_iter().flatten() {
+                // What stays with its centroid keeps its code, which was made of the vector itself.
+                let again;
+                let entry = match Some(to) == home {
+                    true => &spot.entry,
+                    false => {
+                        again = space.encode_point(y, self.centroids.get(to), spot.entry.last);
+                        &again
+                    }
+                };
+                put(to, &NewEntry { row: spot.row, keys: &spot.keys, entry, second }, spot.place)?;
             }
-            let centroid = self.centroids.get(to);
-            put(to, spot, &space.encode_again(points.get(i), centroid, spot.error(), spot.is_last()))?;
         }
         Ok(())
     }
@@ -214,27 +247,27 @@ impl Target {
 
 /// Centroids for about so many parts of a list.
 fn train<S: PageStore>(source: &Source<'_, S>, parts: usize, memory: usize) -> Result<Points> {
-    let (rows, width) = (source.rows()? as usize, source.space.width);
+    let (length, width) = (source.length()? as usize, source.space.width);
     let sample = (parts * SAMPLES_PER_LIST).max(LEAST_SAMPLE).min(memory / (8 * width)).max(parts);
-    let step = (rows / sample).max(1);
+    // About half of the entries are first ones.
+    let step = (length / (2 * sample)).max(1);
     let (mut sample, mut n) = (Points::new(width), 0usize);
-    source.each_page(None, &mut HashSet::new(), |_, points| {
+    source.each_first(|_, points| {
         for point in points.values.chunks_exact(width) {
             if n.is_multiple_of(step) {
                 sample.values.extend_from_slice(point);
             }
             n += 1;
         }
-        Ok(())
     })?;
     kmeans::train(&sample, parts, ROUNDS, u64::from(source.list.id), || source.store.check())
 }
 
-/// Notes on a list that with so many rows as it has it is of one piece.
+/// Notes on a list that with so many entries as it has it is of one piece.
 fn note_tried<S: PageStore>(source: &Source<'_, S>) -> Result<()> {
     let mut change = source.store.change();
     let first = source.lock(&mut change)?;
-    let rows = list::rows(change.page(first));
-    list::set_tried(change.page_mut(first), rows);
+    let length = list::length(change.page(first));
+    list::set_tried(change.page_mut(first), length);
     change.commit()
 }

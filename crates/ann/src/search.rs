@@ -1,5 +1,8 @@
 //! Searching: score the nearest lists, refine the best entries, go on for as long as rows are asked for.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+
 use crate::error::corrupt;
 use crate::filter::Filter;
 use crate::kernels::LANES;
@@ -7,6 +10,7 @@ use crate::list::{Layout, NO_ROW};
 use crate::meta::{META, Meta, Reach};
 use crate::nearby::ByDistance;
 use crate::page::{self, Chain};
+use crate::records::{self, Place};
 use crate::space::{ListBase, Query};
 use crate::store::{Block, NO_BLOCK, PageStore};
 use crate::{Metric, Result, RowId, Space};
@@ -75,12 +79,26 @@ struct Scored {
 /// Where an entry is to be refined.
 struct Spot {
     row: RowId,
-    /// Place of its list in the order of visits.
-    list: u32,
-    /// Place of its record on its page.
-    place: u32,
-    block: Block,
+    place: Place,
     last: bool,
+}
+
+/// Row ids are no strangers' choice.
+#[derive(Default)]
+struct RowHasher(u64);
+
+impl Hasher for RowHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, row: u64) {
+        self.0 = (self.0 ^ row).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// A search under way.
@@ -101,6 +119,8 @@ pub struct Search {
     scores: Vec<f32>,
     /// Scores that are not NaN.
     left: usize,
+    /// Rows that were refined while some lists had not been visited.
+    seen: HashSet<RowId, BuildHasherDefault<RowHasher>>,
     /// Refined rows to return, the nearest last.
     ready: Vec<Found>,
     masks: Vec<u16>,
@@ -154,6 +174,7 @@ impl Search {
             pages: Vec::new(),
             scores: Vec::new(),
             left: 0,
+            seen: HashSet::default(),
             ready: Vec::new(),
             work,
         })
@@ -197,7 +218,6 @@ impl Search {
         // The deeper in the result, the less it matters that a single row be missed.
         let wanted = (self.refine * FIRST as f64 * self.depth().powf(DEPTH)) as usize;
         let picked = self.pick(wanted.saturating_sub(self.work.refined).max(1));
-        self.work.refined += picked.len();
         self.refine(store, space, &picked)?;
         // NaN is above all numbers for PostgreSQL, too.
         self.ready.sort_unstable_by(|a, b| b.bound.total_cmp(&a.bound));
@@ -319,8 +339,10 @@ impl Search {
         places
     }
 
-    /// Where the records of the entries at some places in `scores` are.
-    fn locate(&self, store: &impl PageStore, places: &[u32]) -> Result<Vec<Spot>> {
+    /// Where the records of the rows at some places in `scores` are, except those of rows that have been refined.
+    fn locate(&mut self, store: &impl PageStore, places: &[u32]) -> Result<Vec<Spot>> {
+        // Then each row's first entry is among the scores.
+        let all = self.work.visited == self.lists.len();
         let (mut rest, mut spots) = (places, Vec::with_capacity(places.len()));
         while let Some(first) = rest.first() {
             let at = self.pages.partition_point(|page| page.first <= *first as usize) - 1;
@@ -335,24 +357,22 @@ impl Search {
                     &self.layout.spot_lines(*soon as usize - self.pages[at].first),
                 );
             }
-            let before = spots.len();
             store.read(scored.block, |page| {
                 self.layout.expect(page, scored.block, self.lists.seen(scored.list as usize).0.id)?;
                 for entry in here.iter().map(|place| *place as usize - scored.first) {
                     let row = self.layout.row(page, entry);
+                    let is_new = match all {
+                        true => !self.layout.is_second(page, entry) && !self.seen.contains(&row),
+                        false => self.seen.insert(row),
+                    };
                     // It may have been removed since.
-                    if row != NO_ROW {
-                        let (block, place) = self.layout.location(page, scored.block, entry)?;
-                        let last = self.layout.add(page, entry) == f32::MAX;
-                        spots.push(Spot { row, list: scored.list, place: place as u32, block, last });
+                    if is_new && row != NO_ROW {
+                        let last = self.layout.is_last(page, entry);
+                        spots.push(Spot { row, place: self.layout.place(page, entry), last });
                     }
                 }
                 Ok(())
             })?;
-            if self.layout.key_columns > 0 {
-                // Records of a page of codes side by side.
-                spots[before..].sort_unstable_by_key(|spot| (spot.block, spot.place));
-            }
         }
         Ok(spots)
     }
@@ -361,21 +381,20 @@ impl Search {
     fn refine(&mut self, store: &impl PageStore, space: &Space, places: &[u32]) -> Result<()> {
         let spots = self.locate(store, places)?;
         let (mut lines, mut done) = (Vec::new(), 0);
-        for here in spots.chunk_by(|a, b| a.block == b.block) {
+        self.work.refined += spots.len();
+        for here in spots.chunk_by(|a, b| a.place.block == b.place.block) {
             store.check()?;
             done += here.len();
             for soon in spots.iter().skip(done + AHEAD).take(here.len()) {
-                lines.clear();
-                lines.push(0);
-                lines.extend(self.layout.record_lines(soon.place as usize));
-                store.prefetch(soon.block, &lines);
+                records::lines(space, soon.place.slot, &mut lines);
+                store.prefetch(soon.place.block, &lines);
             }
-            let (list, base) = self.lists.seen(here[0].list as usize);
-            store.read(here[0].block, |page| {
-                self.layout.expect_codes(page, here[0].block, list.id)?;
+            let block = here[0].place.block;
+            store.read(block, |page| {
+                records::expect(&self.layout, page, block)?;
                 self.ready.extend(here.iter().map(|spot| {
-                    let record = self.layout.record(page, spot.place as usize);
-                    let bound = space.lower_bound(&self.query, base, spot.last, record);
+                    let record = records::record(space, page, spot.place.slot);
+                    let bound = space.lower_bound(&self.query, spot.last, record);
                     Found { row: spot.row, bound }
                 }));
                 Ok(())

@@ -2,37 +2,28 @@
 
 use std::collections::HashSet;
 
-use crate::code::Record;
 use crate::directory::List;
 use crate::kmeans::Points;
 use crate::list::{self, Layout, NO_ROW};
 use crate::page::{self, Chain};
+use crate::records::{self, Place};
 use crate::space::Entry;
-use crate::store::{Block, Change, NO_BLOCK, PageStore};
+use crate::store::{Change, NO_BLOCK, PageStore};
 use crate::{Key, Result, RowId, Space};
 
-/// A row of a list.
+/// An entry of a list.
 pub(crate) struct Spot {
     pub row: RowId,
     pub keys: Vec<Key>,
+    /// Whether the row has a first one.
+    pub second: bool,
     /// As it is in the list.
     pub entry: Entry,
-    /// Page and place of its record.
-    block: Block,
-    place: usize,
+    pub place: Place,
 }
 
-impl Spot {
-    /// Most that its decoded coordinates are wrong by.
-    pub fn error(&self) -> f32 {
-        Record::new(&self.entry.record).error
-    }
-
-    /// Whether it comes last in every order.
-    pub fn is_last(&self) -> bool {
-        self.entry.add == f32::MAX
-    }
-}
+/// Entries that were seen: a list may have both of a row.
+pub(crate) type Seen = HashSet<(RowId, bool)>;
 
 /// A list whose rows are read.
 #[derive(Clone, Copy)]
@@ -41,7 +32,6 @@ pub(crate) struct Source<'a, S> {
     pub space: &'a Space,
     pub layout: Layout,
     pub list: List,
-    pub centroid: &'a [f32],
 }
 
 impl<S: PageStore> Source<'_, S> {
@@ -52,20 +42,58 @@ impl<S: PageStore> Source<'_, S> {
         Ok(first)
     }
 
-    /// Rows of the list, a number that each insertion changes.
-    pub fn rows(&self) -> Result<u32> {
+    /// Entries of the list, a number that each insertion changes.
+    pub fn length(&self) -> Result<u32> {
         self.store.read(self.list.first, |page| {
             self.layout.expect(page, self.list.first, self.list.id)?;
-            Ok(list::rows(page))
+            Ok(list::length(page))
         })
     }
 
-    /// Shows the rows that have not been seen, those of a page at a time, with their coordinates. `held` is the first
+    /// Shows the rows of all entries, and whether they are second ones.
+    pub fn each_row(&self, mut show: impl FnMut(RowId, bool)) -> Result<()> {
+        let (mut block, mut chain) = (self.list.first, Chain::default());
+        while block != NO_BLOCK {
+            chain.step(block)?;
+            self.store.check()?;
+            block = self.store.read(block, |page| {
+                self.layout.expect(page, block, self.list.id)?;
+                for (i, row) in (0..page::count(page)).map(|i| (i, self.layout.row(page, i))) {
+                    if row != NO_ROW {
+                        show(row, self.layout.is_second(page, i));
+                    }
+                }
+                Ok(page::next(page))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Shows the coordinates of the rows whose first entries are in the list, those of a page at a time.
+    pub fn each_first(&self, mut show: impl FnMut(&[Spot], &Points)) -> Result<()> {
+        // What has been seen before is no matter here.
+        self.pages(None, &mut HashSet::new(), false, |spots, points| {
+            show(spots, points);
+            Ok(())
+        })
+    }
+
+    /// Shows the entries that have not been seen, those of a page at a time, with their coordinates. `held` is the first
     /// page if this process has locked it; then there is no check for a cancel.
     pub fn each_page(
         &self,
         held: Option<&[u8]>,
-        seen: &mut HashSet<RowId>,
+        seen: &mut Seen,
+        show: impl FnMut(&[Spot], &Points) -> Result<()>,
+    ) -> Result<()> {
+        self.pages(held, seen, true, show)
+    }
+
+    fn pages(
+        &self,
+        held: Option<&[u8]>,
+        seen: &mut Seen,
+        seconds: bool,
         mut show: impl FnMut(&[Spot], &Points) -> Result<()>,
     ) -> Result<()> {
         let (mut block, mut chain) = (self.list.first, Chain::default());
@@ -73,9 +101,9 @@ impl<S: PageStore> Source<'_, S> {
             chain.step(block)?;
             let look = |page: &[u8]| {
                 self.layout.expect(page, block, self.list.id)?;
-                Ok((self.spots(page, block, seen)?, page::next(page)))
+                Ok((self.spots(page, seen, seconds), page::next(page)))
             };
-            let (mut spots, next) = match held {
+            let (spots, next) = match held {
                 Some(page) if block == self.list.first => look(page)?,
                 Some(_) => self.store.read(block, look)?,
                 None => {
@@ -84,41 +112,44 @@ impl<S: PageStore> Source<'_, S> {
                 }
             };
             if !spots.is_empty() {
-                let points = self.decode(&mut spots)?;
+                let points = self.decode(&spots)?;
                 show(&spots, &points)?;
-                seen.extend(spots.iter().map(|spot| spot.row));
+                seen.extend(spots.iter().map(|spot| (spot.row, spot.second)));
             }
             block = next;
         }
         Ok(())
     }
 
-    /// Rows of a page that have not been seen, those of a page of codes side by side.
-    fn spots(&self, page: &[u8], at: Block, seen: &HashSet<RowId>) -> Result<Vec<Spot>> {
-        let rows = (0..page::count(page)).map(|i| (i, self.layout.row(page, i)));
-        let unseen = rows.filter(|(_, row)| *row != NO_ROW && !seen.contains(row));
-        let spots = unseen.map(|(i, row)| {
-            let (block, place) = self.layout.location(page, at, i)?;
-            let (keys, entry) = (self.layout.keys_of(page, i), self.layout.entry(page, i));
-            Ok(Spot { row, keys, entry, block, place })
+    fn spots(&self, page: &[u8], seen: &Seen, seconds: bool) -> Vec<Spot> {
+        let spots = (0..page::count(page)).filter_map(|i| {
+            let (row, second) = (self.layout.row(page, i), self.layout.is_second(page, i));
+            let wanted = row != NO_ROW && (seconds || !second) && !seen.contains(&(row, second));
+            wanted.then(|| Spot {
+                row,
+                keys: self.layout.keys_of(page, i),
+                second,
+                entry: self.layout.entry(page, i),
+                place: self.layout.place(page, i),
+            })
         });
-        let mut spots = spots.collect::<Result<Vec<Spot>>>()?;
-        spots.sort_by_key(|spot| (spot.block, spot.place));
-        Ok(spots)
+        let mut spots: Vec<Spot> = spots.collect();
+        spots.sort_unstable_by_key(|spot| spot.place);
+        spots
     }
 
-    /// Completes entries with their records; the coordinates that these have.
-    fn decode(&self, spots: &mut [Spot]) -> Result<Points> {
+    /// The coordinates that the byte codes of entries have.
+    fn decode(&self, spots: &[Spot]) -> Result<Points> {
         let width = self.space.width;
         let mut points = Points::new(width);
-        for here in spots.chunk_by_mut(|a, b| a.block == b.block) {
-            let block = here[0].block;
+        for here in spots.chunk_by(|a, b| a.place.block == b.place.block) {
+            let block = here[0].place.block;
             self.store.read(block, |page| {
-                self.layout.expect_codes(page, block, self.list.id)?;
+                records::expect(&self.layout, page, block)?;
                 for spot in here {
-                    let record = self.layout.record(page, spot.place);
-                    spot.entry.record = record.to_bytes();
-                    self.space.decode(record, self.centroid, &mut points.values);
+                    let at = points.values.len();
+                    points.values.resize(at + width, 0.0);
+                    records::record(self.space, page, spot.place.slot).add_to(&mut points.values[at..]);
                 }
                 Ok(())
             })?;

@@ -79,10 +79,10 @@ pub struct Entry {
     pub add: f32,
     /// What the product with the signs is multiplied with.
     pub scale: f32,
+    /// Whether it comes last in every order.
+    pub last: bool,
     /// One bit a coordinate.
     pub bits: Vec<u8>,
-    /// Byte code with its factors, as on a page.
-    pub record: Vec<u8>,
 }
 
 /// A query in the coordinates of an index.
@@ -180,20 +180,25 @@ impl Space {
 
     /// A row encoded for the list with this centroid.
     pub fn encode(&self, row: &Row, centroid: &[f32]) -> Entry {
+        self.encode_point(&row.y, centroid, row.kind == RowKind::Last)
+    }
+
+    /// The byte code of a row with its factors, as on a page.
+    pub fn record(&self, row: &Row) -> Vec<u8> {
         let margin = match row.kind {
             RowKind::Unbounded => f64::INFINITY,
             _ => 2.0 * ROUNDING * row.norm,
         };
-        self.encode_point(&row.y, centroid, margin, row.kind == RowKind::Last)
+        code::encode(&row.y, margin, if self.metric == Metric::L1 { Norm::Taxicab } else { Norm::Euclidean })
     }
 
-    /// Whether a record of the list with this centroid, with its mark of what comes last, can be that of a row.
-    pub(crate) fn fits(&self, row: &Row, centroid: &[f32], record: Record<'_>, last: bool) -> bool {
+    /// Whether a record can be that of a row, and its entry's mark of what comes last.
+    pub(crate) fn fits(&self, row: &Row, record: Record<'_>, last: bool) -> bool {
         if last || row.kind == RowKind::Last {
             return last == (row.kind == RowKind::Last);
         }
-        let mut decoded = Vec::with_capacity(self.width);
-        self.decode(record, centroid, &mut decoded);
+        let mut decoded = vec![0.0; self.width];
+        record.add_to(&mut decoded);
         let differences = row.y.iter().zip(&decoded).map(|(y, decoded)| f64::from(*y) - f64::from(*decoded));
         let distance = match self.metric {
             Metric::L1 => differences.map(f64::abs).sum(),
@@ -203,41 +208,19 @@ impl Space {
         !record.error.is_finite() || distance <= f64::from(record.error) * (1.0 + 1e-6) + ROUNDING * row.norm
     }
 
-    /// Appends the coordinates that a record of the list with this centroid decodes to.
-    pub(crate) fn decode(&self, record: Record<'_>, centroid: &[f32], out: &mut Vec<f32>) {
-        let at = out.len();
-        match self.metric {
-            Metric::L1 => out.resize(at + self.width, 0.0),
-            _ => out.extend_from_slice(centroid),
-        }
-        record.add_to(&mut out[at..]);
-    }
-
-    /// Coordinates that a record of another list decodes to, encoded for the list with this centroid. `error` and
-    /// `last` are those of the record.
-    pub(crate) fn encode_again(&self, y: &[f32], centroid: &[f32], error: f32, last: bool) -> Entry {
-        let norm = match self.metric {
-            Metric::L1 => norm_l1(y),
-            _ => y.iter().map(|y| f64::from(*y) * f64::from(*y)).sum::<f64>().sqrt(),
-        };
-        self.encode_point(y, centroid, f64::from(error) + ROUNDING * norm, last)
-    }
-
-    /// `margin`: what the coordinates may be wrong by already.
-    fn encode_point(&self, y: &[f32], centroid: &[f32], margin: f64, last: bool) -> Entry {
+    /// Coordinates, for instance what a record decodes to, encoded for the list with this centroid. `last`: the row comes last.
+    pub(crate) fn encode_point(&self, y: &[f32], centroid: &[f32], last: bool) -> Entry {
         let mut residual: Vec<f32> = y.iter().zip(centroid).map(|(y, c)| y - c).collect();
         // A residual beyond single precision has no code, nor has what has no direction.
         if last || residual.iter().any(|r| !r.is_finite()) {
             residual.fill(0.0);
         }
-        let (record, (bits, sum)) = if self.metric == Metric::L1 {
+        let (bits, sum) = if self.metric == Metric::L1 {
             let mut rotated = residual.clone();
             self.rotation.apply(&mut rotated);
-            let record = code::encode(y, &vec![0.0; y.len()], margin, Norm::Taxicab);
-            (record, code::signs(&rotated[..self.bits]))
+            code::signs(&rotated[..self.bits])
         } else {
-            let record = code::encode(&residual, centroid, margin, Norm::Euclidean);
-            (record, code::signs(&residual[..self.bits]))
+            code::signs(&residual[..self.bits])
         };
         let (mut squared, mut cross) = (0.0, 0.0);
         for (r, c) in residual.iter().zip(centroid) {
@@ -246,11 +229,11 @@ impl Space {
         }
         let scale = if sum > 0.0 { squared / sum } else { 0.0 };
         let (add, scale) = match self.metric {
-            _ if last => (f64::from(f32::MAX), 0.0),
+            _ if last => (0.0, 0.0),
             Metric::InnerProduct => (0.0, scale),
             Metric::L2 | Metric::Cosine | Metric::L1 => (squared + 2.0 * cross, 2.0 * scale),
         };
-        Entry { add: add as f32, scale: scale as f32, bits, record }
+        Entry { add: add as f32, scale: scale as f32, last, bits }
     }
 
     /// A query.
@@ -298,7 +281,7 @@ impl Space {
     }
 
     /// A number that is not above the distance of the query to a row, as the operator computes it.
-    pub(crate) fn lower_bound(&self, query: &Query, list: ListBase, last: bool, row: Record<'_>) -> f64 {
+    pub(crate) fn lower_bound(&self, query: &Query, last: bool, row: Record<'_>) -> f64 {
         if query.undefined {
             return f64::NAN;
         }
@@ -316,14 +299,13 @@ impl Space {
         let product = f64::from(row.dot(&query.y));
         let bound = match self.metric {
             Metric::InnerProduct => {
-                let terms = query.norm * list.squared.sqrt() + list.base.abs() + product.abs();
-                let rounding = ROUNDING * terms + 1e-30;
-                list.base - product - query.norm * error - rounding
+                let rounding = ROUNDING * (query.offset.abs() + product.abs()) + 1e-30;
+                -query.offset - product - query.norm * error - rounding
             }
             Metric::L2 | Metric::Cosine | Metric::L1 => {
                 let constant = f64::from(row.constant);
-                let terms = query.squared + list.squared + constant.abs() + 2.0 * product.abs();
-                let squared = list.base + constant - 2.0 * product - ROUNDING * terms;
+                let terms = query.squared + constant.abs() + 2.0 * product.abs();
+                let squared = query.squared + constant - 2.0 * product - ROUNDING * terms;
                 let distance = squared.max(0.0).sqrt() - error - ROUNDING * query.norm;
                 if self.metric == Metric::L2 {
                     distance * (1.0 - ROUNDING) - 1e-17

@@ -31,7 +31,7 @@ pub fn sweep(store: &impl PageStore, space: &Space) -> Result<u64> {
         store.check()?;
         let found = store.read(block, |page| {
             Ok(match page::kind(page) {
-                Some(Kind::List | Kind::Codes) if !alive.contains(&page::owner(page)) => Found::Dead,
+                Some(Kind::List) if !alive.contains(&page::owner(page)) => Found::Dead,
                 Some(Kind::Free) => Found::Free,
                 None if page::is_blank(page) => Found::Blank,
                 _ => Found::Used,

@@ -4,7 +4,7 @@
 //!
 //! The pages of old lists, and of new ones that a crash left unfinished, are [swept](crate::sweep) up later.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use pg_answer_vector::distance;
 
@@ -16,7 +16,7 @@ use crate::kmeans::Points;
 use crate::list::{self, Layout};
 use crate::meta::Meta;
 use crate::regroup::{Group, Made, Member};
-use crate::source::Source;
+use crate::source::{Source, Spot};
 use crate::store::{Change, PageStore};
 use crate::{Result, Space};
 
@@ -48,8 +48,10 @@ struct Known {
     list: List,
     record: Vec<u8>,
     centroid: Vec<f32>,
+    entries: f64,
+    /// Entries that are the first of their rows.
     rows: f64,
-    /// Rows when it was found to be of one piece.
+    /// Entries when it was found to be of one piece.
     tried: f64,
     /// Whether it was made just now: none is written twice, lest the index need much room for pages that wait to be swept.
     is_new: bool,
@@ -62,7 +64,7 @@ struct Works<'a, S> {
     layout: Layout,
     meta: Meta,
     memory: usize,
-    /// Rows of a list, and lists, as they should be.
+    /// Entries of a list, and lists, as they should be.
     length: f64,
     wanted: f64,
     lists: Vec<Known>,
@@ -79,7 +81,8 @@ pub fn upkeep(store: &impl PageStore, space: &Space, lists: Option<usize>, memor
     works.read_lists()?;
     let rows: f64 = works.lists.iter().map(|known| known.rows).sum();
     works.wanted = lists.unwrap_or_else(|| Plan::new(rows, space.dims, memory).lists) as f64;
-    works.length = (rows / works.wanted).max(1.0);
+    let entries: f64 = works.lists.iter().map(|known| known.entries).sum();
+    works.length = (entries / works.wanted).max(1.0);
     let mut done = Upkeep::default();
     let all: Vec<u32> = works.lists.iter().map(|known| known.list.id).collect();
     for id in all {
@@ -105,32 +108,33 @@ impl<S: PageStore> Works<'_, S> {
             self.store.check()?;
             let mut centroid = vec![0.0; self.space.width];
             Record::new(&record).add_to(&mut centroid);
-            let (rows, tried) = self.sizes(list)?;
-            self.lists.push(Known { list, record, centroid, rows, tried, is_new: false });
+            self.lists.push(self.known(list, record, centroid, false)?);
         }
         Ok(())
     }
 
-    fn sizes(&self, list: List) -> Result<(f64, f64)> {
-        self.store.read(list.first, |page| {
+    fn known(&self, list: List, record: Vec<u8>, centroid: Vec<f32>, is_new: bool) -> Result<Known> {
+        let (entries, rows, tried) = self.store.read(list.first, |page| {
             self.layout.expect(page, list.first, list.id)?;
-            Ok((f64::from(list::rows(page)), f64::from(list::tried(page))))
-        })
+            Ok((list::length(page), list::rows(page), list::tried(page)))
+        })?;
+        let (entries, rows, tried) = (f64::from(entries), f64::from(rows), f64::from(tried));
+        Ok(Known { list, record, centroid, entries, rows, tried, is_new })
     }
 
     fn source<'a>(&'a self, known: &'a Known) -> Source<'a, S> {
         let Self { store, space, layout, .. } = *self;
-        Source { store, space, layout, list: known.list, centroid: &known.centroid }
+        Source { store, space, layout, list: known.list }
     }
 
     /// About how many lists shall take the place of one.
     fn parts(&self, known: &Known) -> usize {
         // What could not be split is not tried again before it has doubled.
-        if known.rows > CROWDED * self.length && known.rows >= 2.0 * known.tried {
-            return (known.rows / self.length).round() as usize;
+        if known.entries > CROWDED * self.length && known.entries >= 2.0 * known.tried {
+            return (known.entries / self.length).round() as usize;
         }
         let many = self.lists.len() as f64 > MANY * self.wanted;
-        usize::from(!many || known.rows >= SHORT * self.length)
+        usize::from(!many || known.entries >= SHORT * self.length)
     }
 
     /// Places of the lists that are nearest to the one at a place, without those that are of one piece or were made just now.
@@ -158,16 +162,15 @@ impl<S: PageStore> Works<'_, S> {
             let known = &self.lists[*i];
             // An heir stays.
             let parts = if *i == at { self.parts(known) } else { self.parts(known).max(1) };
-            Member { source: self.source(known), record: &known.record, parts }
+            Member { source: self.source(known), centroid: &known.centroid, record: &known.record, parts }
         });
-        let group = Group { members: members.collect() };
+        let group = Group { members: members.collect(), all: places.len() == self.lists.len() };
         let wanted = group.members.iter().filter(|member| member.parts != 1).count();
         let Some(made) = group.regroup(self.meta.directory, self.memory)? else { return Ok(0) };
         places.sort_unstable();
         places.into_iter().rev().for_each(|i| drop(self.lists.swap_remove(i)));
         for Made { list, record, centroid } in made {
-            let (rows, tried) = self.sizes(list)?;
-            self.lists.push(Known { list, record, centroid, rows, tried, is_new: true });
+            self.lists.push(self.known(list, record, centroid, true)?);
         }
         Ok(wanted)
     }
@@ -176,17 +179,14 @@ impl<S: PageStore> Works<'_, S> {
     fn calibrate(&self, rows: f64) -> Result<()> {
         let width = self.space.width;
         let step = (rows as usize / QUERIES).max(1);
-        let each_list = |show: &mut dyn FnMut(u32, &Points)| {
-            for (i, known) in self.lists.iter().enumerate() {
-                self.source(known).each_page(None, &mut HashSet::new(), |_, points| {
-                    show(i as u32, points);
-                    Ok(())
-                })?;
-            }
-            Ok(())
+        let each_list = |show: &mut dyn FnMut(u32, &[Spot], &Points)| {
+            let mut lists = self.lists.iter().enumerate();
+            lists.try_for_each(|(i, known)| {
+                self.source(known).each_first(|spots, points| show(i as u32, spots, points))
+            })
         };
         let (mut queries, mut n) = (Points::new(width), 0usize);
-        each_list(&mut |_, points| {
+        each_list(&mut |_, _, points| {
             for point in points.values.chunks_exact(width) {
                 if n.is_multiple_of(step) && queries.len() < QUERIES {
                     queries.values.extend_from_slice(point);
@@ -195,7 +195,18 @@ impl<S: PageStore> Works<'_, S> {
             }
         })?;
         let mut calibration = Calibration::new(self.space, queries);
-        each_list(&mut |list, points| calibration.see(&points.values, std::iter::repeat(list)))?;
+        each_list(&mut |list, spots, points| {
+            calibration.see(&points.values, spots.iter().map(|spot| (spot.row, [list; 2])));
+        })?;
+        let (near, mut seconds) = (calibration.rows(), HashMap::new());
+        for (i, known) in self.lists.iter().enumerate() {
+            self.source(known).each_row(|row, second| {
+                if second && near.contains(&row) {
+                    seconds.insert(row, i as u32);
+                }
+            })?;
+        }
+        calibration.set_seconds(&seconds);
         let mut centroids = Points::new(width);
         self.lists.iter().for_each(|known| centroids.values.extend_from_slice(&known.centroid));
         let calibrated = calibration.measure(&centroids, || self.store.check())?;

@@ -4,6 +4,7 @@ use crate::directory::{self, List};
 use crate::list::{self, Layout, NO_ROW};
 use crate::meta::Meta;
 use crate::page::{self, Chain};
+use crate::records::Census;
 use crate::store::{Block, Change, NO_BLOCK, PageStore};
 use crate::{Result, RowId, Space};
 
@@ -16,7 +17,7 @@ pub struct Removed {
     pub removed: u64,
 }
 
-/// Removes the rows that `is_dead` names; their entries become room for others. No list may be split meanwhile.
+/// Removes the rows that `is_dead` names; their entries and byte codes become room for others. No list may be split meanwhile.
 ///
 /// # Errors
 /// Those of the store.
@@ -28,10 +29,11 @@ pub fn remove(
 ) -> Result<Removed> {
     let layout = meta.layout(space);
     let lists = directory::lists(store, space, meta.directory)?;
-    let mut total = Removed::default();
+    let (mut total, mut census) = (Removed::default(), Census::new(store, &layout)?);
     for list in lists {
-        remove_from(store, &layout, list, &mut is_dead, &mut total)?;
+        remove_from(store, &layout, list, &mut is_dead, &mut total, &mut census)?;
     }
+    census.release(store, &layout, space)?;
     Ok(total)
 }
 
@@ -41,9 +43,10 @@ fn remove_from<S: PageStore>(
     list: List,
     is_dead: &mut impl FnMut(RowId) -> bool,
     total: &mut Removed,
+    census: &mut Census,
 ) -> Result<()> {
     let (mut block, mut chain) = (list.first, Chain::default());
-    let (mut removed, mut room) = (0u32, NO_BLOCK);
+    let (mut removed, mut removed_rows, mut room) = (0u32, 0u32, NO_BLOCK);
     while block != NO_BLOCK {
         chain.step(block)?;
         store.check()?;
@@ -55,7 +58,11 @@ fn remove_from<S: PageStore>(
                 match layout.row(page, i) {
                     NO_ROW => {}
                     row if is_dead(row) => dead.push(i),
-                    _ => total.kept += 1,
+                    _ if layout.is_second(page, i) => {}
+                    _ => {
+                        total.kept += 1;
+                        census.see(layout.place(page, i));
+                    }
                 }
             }
             Ok((page::next(page), list::holes(page)))
@@ -65,6 +72,7 @@ fn remove_from<S: PageStore>(
             let place = change.lock(block)?;
             layout.expect(change.page(place), block, list.id)?;
             for i in &dead {
+                removed_rows += u32::from(!layout.is_second(change.page(place), *i));
                 layout.erase(change.page_mut(place), *i);
             }
             change.commit()?;
@@ -79,13 +87,14 @@ fn remove_from<S: PageStore>(
         let mut change = store.change();
         let first = change.lock(list.first)?;
         layout.expect(change.page(first), list.first, list.id)?;
-        let rows = list::rows(change.page(first)).saturating_sub(removed);
-        list::set_rows(change.page_mut(first), rows);
+        let page = change.page_mut(first);
+        let rows = list::rows(page).saturating_sub(removed_rows);
+        list::set_length(page, list::length(page).saturating_sub(removed), rows);
         if room != NO_BLOCK {
             list::set_insert_at(change.page_mut(first), room);
         }
         change.commit()?;
-        total.removed += u64::from(removed);
+        total.removed += u64::from(removed_rows);
     }
     Ok(())
 }
@@ -97,13 +106,15 @@ pub struct Sizes {
     pub lists: u64,
     /// Rows.
     pub rows: u64,
+    /// Second entries of rows.
+    pub seconds: u64,
     /// Deleted entries not yet used again.
     pub holes: u64,
     /// Pages of entries.
     pub list_pages: u64,
     /// Pages of byte codes.
     pub code_pages: u64,
-    /// Rows of the longest list.
+    /// Entries of the longest list.
     pub longest: u64,
 }
 
@@ -114,9 +125,10 @@ pub struct Sizes {
 pub fn sizes(store: &impl PageStore, meta: &Meta, space: &Space) -> Result<Sizes> {
     let layout = meta.layout(space);
     let lists = directory::lists(store, space, meta.directory)?;
-    let mut sizes = Sizes { lists: lists.len() as u64, ..Sizes::default() };
+    let code_pages = u64::from(Meta::read(store)?.code_pages);
+    let mut sizes = Sizes { lists: lists.len() as u64, code_pages, ..Sizes::default() };
     for list in lists {
-        let (mut block, mut chain, mut rows): (Block, _, _) = (list.first, Chain::default(), 0);
+        let (mut block, mut chain, mut length): (Block, _, _) = (list.first, Chain::default(), 0);
         while block != NO_BLOCK {
             chain.step(block)?;
             store.check()?;
@@ -124,15 +136,17 @@ pub fn sizes(store: &impl PageStore, meta: &Meta, space: &Space) -> Result<Sizes
                 layout.expect(page, block, list.id)?;
                 let count = page::count(page);
                 let holes = list::holes(page).min(count);
-                rows += (count - holes) as u64;
+                let entries = (0..count).filter(|i| layout.row(page, *i) != NO_ROW);
+                let seconds = entries.filter(|i| layout.is_second(page, *i)).count();
+                length += (count - holes) as u64;
+                sizes.rows += (count - holes).saturating_sub(seconds) as u64;
+                sizes.seconds += seconds as u64;
                 sizes.holes += holes as u64;
                 sizes.list_pages += 1;
-                sizes.code_pages += count.div_ceil(layout.per_page) as u64;
                 Ok(page::next(page))
             })?;
         }
-        sizes.rows += rows;
-        sizes.longest = sizes.longest.max(rows);
+        sizes.longest = sizes.longest.max(length);
     }
     Ok(sizes)
 }

@@ -109,8 +109,11 @@ fn lists_that_have_become_short_are_given_up() {
     assert!(merged > 0 && lists() <= 8, "{merged} given up, {} of {before} lists left", lists());
     sweep(&index.store, &index.space).unwrap();
     let (used, free) = (sizes(&index.store, &index.meta, &index.space).unwrap(), index.store.count_free());
-    assert!(used.list_pages + used.code_pages < 30, "{used:?}");
-    assert!(index.store.len() <= 2 * pages && free > u64::from(pages) / 2, "{free} pages are free");
+    assert!(used.list_pages < 30, "{used:?}");
+    assert!(index.store.len() <= 2 * pages && free > u64::from(pages) / 3, "{free} pages are free");
+    // Pages of byte codes have room for later rows.
+    (0..4000).for_each(|id| index.insert(10_000 + id, &rows[id as usize]).unwrap());
+    assert_eq!(sizes(&index.store, &index.meta, &index.space).unwrap().code_pages, used.code_pages);
 }
 
 #[test]
@@ -163,7 +166,7 @@ fn searches_that_have_begun_go_on() {
     found.sort_unstable();
     assert!(found.into_iter().eq(0..3000));
     index.store.set_reading(false);
-    assert!(sweep(&index.store, &index.space).unwrap() > 20);
+    assert!(sweep(&index.store, &index.space).unwrap() > 10);
     let pages = index.store.len();
     for id in 0..500 {
         index.insert(20_000 + id, &rows[id as usize]).unwrap();

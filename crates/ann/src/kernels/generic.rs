@@ -82,8 +82,9 @@ pub(super) fn score(
 ) -> usize {
     let Scale { tables, step, bias, base } = query;
     let codes = groups.codes.chunks_exact(tables.low.len());
-    let factors = groups.adds.as_chunks::<{ 4 * LANES }>().0.iter();
-    let factors = factors.zip(groups.scales.as_chunks::<{ 4 * LANES }>().0);
+    let factors = groups.adds.as_chunks::<{ 2 * LANES }>().0.iter();
+    let factors = factors.zip(groups.scales.as_chunks::<{ 2 * LANES }>().0);
+    let factor = |half: [u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(half)) << 16);
     let mut numbers = [0u32; LANES];
     for (((mask, out), codes), (adds, scales)) in
         masks.iter().zip(estimates.as_chunks_mut::<LANES>().0).zip(codes).zip(factors)
@@ -93,11 +94,11 @@ pub(super) fn score(
             continue;
         }
         let sums = sums(codes, tables);
-        let (adds, scales) = (adds.as_chunks::<4>().0, scales.as_chunks::<4>().0);
+        let (adds, scales) = (adds.as_chunks::<2>().0, scales.as_chunks::<2>().0);
         for i in 0..LANES {
             // Signed, since vector instructions of all processors convert that; sums are small.
             let product = sums[i] as i32 as f32 * step - bias;
-            let estimate = base + f32::from_le_bytes(adds[i]) - f32::from_le_bytes(scales[i]) * product;
+            let estimate = base + factor(adds[i]) - factor(scales[i]) * product;
             out[i] = if mask >> i & 1 == 1 { estimate } else { f32::NAN };
             numbers[i] += u32::from(!out[i].is_nan());
         }

@@ -22,7 +22,7 @@ pub struct Tables<'a> {
     pub high: &'a [u8],
 }
 
-/// One-bit codes in groups of 16, with their factors as little-endian numbers.
+/// One-bit codes in groups of 16, with their factors as little-endian upper halves of numbers of single precision.
 #[derive(Debug, Clone, Copy)]
 pub struct Groups<'a> {
     /// Byte j of code i of a group is its byte `16 * j + i`.
@@ -121,7 +121,7 @@ impl KernelSet {
         assert!(low.len() == high.len() && low.len().is_multiple_of(LANES * 8));
         assert!((1..=LANES * MOST_BYTES).contains(&low.len()));
         assert!(estimates.len() == LANES * masks.len() && groups.codes.len() >= low.len() * masks.len());
-        assert!(groups.adds.len().min(groups.scales.len()) >= 4 * LANES * masks.len());
+        assert!(groups.adds.len().min(groups.scales.len()) >= 2 * LANES * masks.len());
         // SAFETY: as above.
         unsafe { (self.score)(groups, scale, masks, estimates) }
     }
@@ -207,8 +207,9 @@ mod tests {
                 let codes: Vec<u8> = (0..3 * width * 2).map(|_| byte()).collect();
                 let masks = [u16::MAX, 0, 0x7ffb];
                 let add = |i: usize| if i == 5 { f32::NAN } else { i as f32 };
-                let adds: Vec<u8> = (0..3 * LANES).flat_map(|i| add(i).to_le_bytes()).collect();
-                let scales: Vec<u8> = (0..3 * LANES).flat_map(|i| (0.5 * i as f32).to_le_bytes()).collect();
+                let half = |x: f32| ((x.to_bits() >> 16) as u16).to_le_bytes();
+                let adds: Vec<u8> = (0..3 * LANES).flat_map(|i| half(add(i))).collect();
+                let scales: Vec<u8> = (0..3 * LANES).flat_map(|i| half(0.5 * i as f32)).collect();
                 // The largest entries, so that a sum that overflows is seen.
                 for most in [false, true] {
                     let mut table =
