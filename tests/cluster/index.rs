@@ -270,14 +270,14 @@ fn vacuum_splits_lists_that_have_grown() -> Result<()> {
     ensure!(visited < split, "{visited} of {split} lists to visit");
     let recall: f64 = one(&mut client, "SELECT ann_recall('t_l2', 10, 50)")?;
     ensure!(recall >= 0.9, "recall {recall}");
-    // Any transaction later, the pages of the one list are free.
+    // Any transaction later, the pages of the one list are free; byte codes have stayed where they were.
     client.batch_execute("CREATE TABLE later ()")?;
     client.batch_execute("VACUUM t")?;
     let size = "SELECT pg_relation_size('t_l2')";
     let before: i64 = one(&mut client, size)?;
     client.batch_execute(&insert(8001, 12000))?;
     let after: i64 = one(&mut client, size)?;
-    ensure!(after <= before + before / 10, "{after} bytes, {before} before");
+    ensure!(after <= before + before / 8, "{after} bytes, {before} before");
     expect_whole(&mut client)
 }
 
