@@ -113,8 +113,12 @@ fn a_chinese_question_is_refused_in_chinese() -> Result<()> {
 fn a_question_without_a_word_of_the_source_is_refused() -> Result<()> {
     let (_, mut client) = session("foreign")?;
     docs(&mut client)?;
-    client.execute("INSERT INTO docs (body) VALUES ('石英砂每吨价格为三十八欧元。'), ('渡轮早上六点四十分出发。')", &[])?;
-    let details = "SELECT prompt_tokens > 0 FROM rag_answer_details($1, 'docs', min_similarity => $2, max_tokens => 1)";
+    client.execute(
+        "INSERT INTO docs (body) VALUES ('石英砂每吨价格为三十八欧元。'), ('渡轮早上六点四十分出发。')",
+        &[],
+    )?;
+    let details =
+        "SELECT prompt_tokens > 0 FROM rag_answer_details($1, 'docs', min_similarity => $2, max_tokens => 1)";
     for (question, least, asked) in [
         ("渡轮几点出发？", Some(0.4), true),
         ("谁赢得了世界杯？", Some(0.4), false),
