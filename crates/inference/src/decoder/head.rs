@@ -127,20 +127,23 @@ impl Head {
         &self.matrix
     }
 
-    /// `logits[token][row]` for the rows of `x`; where only the `best` is taken, the others may be approximate.
+    /// `logits[token][row]` for the rows of `x`. Where only the `best` is taken they may be those of the high plane: true,
+    /// and each token's are to be [settled](Head::settle).
     ///
     /// # Errors
     /// As [`parallel::for_each`].
-    pub fn run(&self, isa: Isa, pool: &Pool, x: &Activations, best: bool, logits: &mut [f32]) -> Result<()> {
+    pub fn run(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        x: &Activations,
+        best: bool,
+        logits: &mut [f32],
+    ) -> Result<bool> {
         let rows = Grid::new(logits, self.matrix.rows);
-        if best
-            && takes_high_planes(isa, x.tokens)
-            && let Some((high, noise)) = &self.high
-        {
-            multiply(isa, pool, [high], x, rows, Finish::Put)?;
-            return self.refine(isa, pool, x, noise, logits);
-        }
-        multiply(isa, pool, [&self.matrix], x, rows, Finish::Put)
+        let high = self.high.as_ref().filter(|_| best && takes_high_planes(isa, x.tokens));
+        multiply(isa, pool, [high.map_or(&self.matrix, |(high, _)| high)], x, rows, Finish::Put)?;
+        Ok(high.is_some())
     }
 
     /// In which form it reads its activations.
@@ -148,38 +151,36 @@ impl Head {
         form(&[&self.matrix])
     }
 
-    /// Replaces logits that `high` made, of panels that may hold the best of a token, by the whole matrix's.
-    fn refine(
+    /// Replaces those of `logits`, which the high plane made of the row `token` of `x`, that may be the best by the whole
+    /// matrix's. Logits that are -∞ cannot come and stay so.
+    ///
+    /// # Errors
+    /// As [`parallel::for_each`].
+    pub fn settle(
         &self,
         isa: Isa,
         pool: &Pool,
         x: &Activations,
-        noise: &[f32],
+        token: usize,
         logits: &mut [f32],
     ) -> Result<()> {
-        let (tokens, rows) = (x.tokens, self.matrix.rows);
+        let Some((_, noise)) = &self.high else { return Ok(()) };
         let factor = self.matrix.planes().map_or(1.0, |planes| (1 << planes.split.low_bits()) as f32);
-        let panels = self.matrix.panels();
-        let mut may_win = vec![false; panels * tokens];
-        for (token, row) in logits.chunks_exact_mut(rows).enumerate() {
-            let reach = DEVIATIONS * norm(x, token);
-            let least = scale(isa, row, factor, noise, reach);
-            mark(isa, row, noise, reach, least, &mut may_win[token * panels..][..panels]);
-        }
-        let may_win = |panel: usize, token: usize| may_win[token * panels + panel];
-        let mut grid = Grid::new(logits, rows);
-        let jobs = (0..panels).map(|panel| (panel, grid.take_left(LANES)));
-        let mut jobs: Vec<_> =
-            jobs.filter(|(panel, _)| (0..tokens).any(|token| may_win(*panel, token))).collect();
+        let reach = DEVIATIONS * norm(x, token);
+        let least = scale(isa, logits, factor, noise, reach);
+        let mut may_win = vec![false; self.matrix.panels()];
+        mark(isa, logits, noise, reach, least, &mut may_win);
+        let jobs = logits.chunks_mut(LANES).enumerate().zip(may_win);
+        let mut jobs: Vec<_> = jobs.filter_map(|(job, may_win)| may_win.then_some(job)).collect();
         let each = parallel::share(jobs.len(), pool.threads(), 1);
+        let tokens = x.tokens;
         let state = || (self.matrix.with(isa, x), vec![0.0; tokens * LANES]);
         pool.for_each(&mut jobs, each, &mut || Ok(()), state, |(product, results), _, jobs, _| {
-            for (panel, out) in jobs {
+            for (panel, logits) in jobs {
                 product.panels(*panel..*panel + 1, results);
-                for (token, results) in results.chunks_exact(LANES).enumerate() {
-                    // Each token by itself, so that its logits do not depend on who goes with it.
-                    if may_win(*panel, token) {
-                        out.row(token).iter_mut().zip(results).for_each(|(to, from)| *to = *from);
+                for (logit, &result) in logits.iter_mut().zip(&results[token * LANES..]) {
+                    if *logit > f32::NEG_INFINITY {
+                        *logit = result;
                     }
                 }
             }

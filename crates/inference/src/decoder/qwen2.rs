@@ -58,6 +58,8 @@ pub struct Scratch {
     rotation: Vec<(f32, f32)>,
     /// `[token][entry of the vocabulary]` of the tokens whose logits were asked for.
     pub logits: Vec<f32>,
+    /// Whether they are to be [settled](Qwen2::settle).
+    is_rough: bool,
 }
 
 impl Qwen2 {
@@ -154,7 +156,29 @@ impl Qwen2 {
             rms_norm(isa, &x[token * width..][..width], &self.output_norm, self.shape.epsilon, row);
         })?;
         logits.resize(count * self.shape.vocabulary, 0.0);
-        self.head.run(isa, pool, activations, wanted.best, logits)
+        scratch.is_rough = self.head.run(isa, pool, activations, wanted.best, logits)?;
+        Ok(())
+    }
+
+    /// The logits in `scratch` of the token `i` of those with logits, after `mask` has taken out what may not come; that of the
+    /// best token is exact.
+    ///
+    /// # Errors
+    /// Those of `mask`; as [`Qwen2::forward`].
+    pub fn settle<'a>(
+        &self,
+        scratch: &'a mut Scratch,
+        i: usize,
+        pool: &Pool,
+        mask: impl FnOnce(&mut [f32]) -> Result<()>,
+    ) -> Result<&'a [f32]> {
+        let Scratch { activations, logits, is_rough, .. } = scratch;
+        let logits = &mut logits[i * self.shape.vocabulary..][..self.shape.vocabulary];
+        mask(logits)?;
+        if *is_rough {
+            self.head.settle(self.isa, pool, activations, i, logits)?;
+        }
+        Ok(logits)
     }
 
     fn embed(&self, ids: &[u32], x: &mut Vec<f32>) -> Result<()> {

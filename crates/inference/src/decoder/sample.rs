@@ -108,10 +108,8 @@ impl Sampler {
         constraint: Option<&mut (dyn Constraint + '_)>,
     ) -> Result<(u32, f32)> {
         let Some(constraint) = constraint else { return self.choose(logits, text) };
-        // Broken logits are told apart from a text that cannot go on.
-        best(logits)?;
         let mut allowed = logits.to_vec();
-        constraint.mask(&mut allowed)?;
+        mask(&mut allowed, Some(constraint))?;
         let chosen = self.choose(&allowed, text)?;
         constraint.accept(chosen.0)?;
         Ok(chosen)
@@ -179,6 +177,16 @@ impl Sampler {
         }
         near.last().map_or(0, |&(i, _)| i)
     }
+}
+
+/// Takes out of `logits` what `constraint` does not let come.
+///
+/// # Errors
+/// `Internal` when they are no numbers, which is told apart from a text that cannot go on; those of the constraint.
+pub fn mask(logits: &mut [f32], constraint: Option<&mut (dyn Constraint + '_)>) -> Result<()> {
+    let Some(constraint) = constraint else { return Ok(()) };
+    best(logits)?;
+    constraint.mask(logits)
 }
 
 /// Natural logarithm of the probability, at temperature 1, that one of the tokens `ids` comes.
