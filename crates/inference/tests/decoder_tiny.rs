@@ -116,26 +116,35 @@ fn drafts_change_the_passes_and_not_the_answer() {
 }
 
 #[test]
-fn the_best_tokens_are_those_of_the_whole_head() {
+fn tokens_are_those_of_the_whole_head() {
     let pool = Pool::new(2).unwrap();
     let mut decoder = load("tiny-qwen2-q8_0.gguf", &pool);
-    for start in 0..30 {
+    let drawn = Sampling { temperature: 0.9, seed: 11, ..Sampling::default() };
+    let ways = [
+        Sampling::default(),
+        Sampling { top_k: 1, ..drawn.clone() },
+        Sampling { top_k: 20, top_p: 0.9, ..drawn.clone() },
+        Sampling { min_p: 0.2, ..drawn.clone() },
+        Sampling { min_p: 0.01, top_k: 200, ..drawn },
+    ];
+    for start in 0..10 {
         let prompt = prompt(&(0..9).map(|i| (start * 71 + i * 37) % 990).collect::<Vec<u32>>());
-        let mut run = |(temperature, top_k), mut constraint: Option<OneInSeven>, draft| {
-            let sampling = Sampling { temperature, top_k, ..Sampling::default() };
-            let options = GenerateOptions { sampling, draft, ..options(60) };
+        let mut run = |sampling: &Sampling, mut constraint: Option<OneInSeven>, draft| {
+            let options = GenerateOptions { sampling: sampling.clone(), draft, ..options(60) };
             let constraint = constraint.as_mut().map(|c| c as _);
             let (check, ignore) = (&mut || Ok(()), &mut |_: &str| Ok(()));
             decoder.generate_within(&prompt, &options, constraint, &pool, check, ignore).unwrap()
         };
-        for constraint in [None, Some(OneInSeven(start % 7))] {
-            // Drawing from the best one alone takes it, by the logits of the whole head.
-            let whole = run((1.0, 1), constraint, false);
+        for (way, constraint) in ways.iter().flat_map(|way| [(way, None), (way, Some(OneInSeven(start % 7)))])
+        {
+            // With a penalty all logits are wanted; this one changes none.
+            let all = Sampling { repetition_penalty: 1.0 + f64::EPSILON, ..way.clone() };
+            let whole = run(&all, constraint, false);
             for draft in [false, true] {
-                let screened = run((0.0, 0), constraint, draft);
-                assert_eq!((&screened.ids, screened.stop), (&whole.ids, whole.stop), "{start} {constraint:?}");
-                for (a, b) in screened.logprobs.iter().zip(&whole.logprobs) {
-                    assert!((a - b).abs() < 0.02, "{start} {constraint:?}: {a} {b}");
+                let got = run(way, constraint, draft);
+                assert_eq!((&got.ids, got.stop), (&whole.ids, whole.stop), "{start} {way:?} {constraint:?}");
+                for (a, b) in got.logprobs.iter().zip(&whole.logprobs) {
+                    assert!((a - b).abs() < 0.02, "{start} {way:?} {constraint:?}: {a} {b}");
                 }
             }
         }

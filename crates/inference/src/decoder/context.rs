@@ -116,7 +116,7 @@ impl Context {
     }
 
     /// The logits of the token `i` of those that were wanted, after `mask` has taken out what may not come: once for each
-    /// token, and by nothing else where only the best was wanted.
+    /// token, and by nothing else where not all logits were wanted.
     ///
     /// # Errors
     /// As [`Qwen2::settle`].

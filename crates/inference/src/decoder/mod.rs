@@ -291,9 +291,8 @@ impl Decoder {
         let mut text = prompt.ids.clone();
         let mut stream = Stream::new(&options.stop);
         let (mut bytes, mut logprobs) = (Vec::new(), Vec::new());
-        // Whoever takes the best of all tokens needs no exact logits of the others.
-        let best = sampler.takes_the_best();
-        let wanted = |tokens| Wanted { tokens, best };
+        let near = sampler.near();
+        let wanted = |tokens| Wanted { tokens, near };
         let (mut drafter, mut draft, mut passes) = (Drafter::new(), Vec::new(), 0);
         let reused_tokens = context.read(model, &prompt.ids, prompt.fixed, wanted(1), pool, check)?.1;
         let stop = 'answer: loop {

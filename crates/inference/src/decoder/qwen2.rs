@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::activations::Activations;
 use super::cache::Cache;
 use super::gguf::TensorType;
-use super::head::{Head, OUTPUT, Wanted};
+use super::head::{Head, Near, OUTPUT, Wanted};
 use super::isa::Isa;
 use super::lanes::rms_norm;
 use super::layer::{Buffers, Layer, Step};
@@ -58,8 +58,8 @@ pub struct Scratch {
     rotation: Vec<(f32, f32)>,
     /// `[token][entry of the vocabulary]` of the tokens whose logits were asked for.
     pub logits: Vec<f32>,
-    /// Whether they are to be [settled](Qwen2::settle).
-    is_rough: bool,
+    /// Which of them are to be [settled](Qwen2::settle).
+    unsettled: Option<Near>,
 }
 
 impl Qwen2 {
@@ -156,12 +156,13 @@ impl Qwen2 {
             rms_norm(isa, &x[token * width..][..width], &self.output_norm, self.shape.epsilon, row);
         })?;
         logits.resize(count * self.shape.vocabulary, 0.0);
-        scratch.is_rough = self.head.run(isa, pool, activations, wanted.best, logits)?;
+        let is_rough = self.head.run(isa, pool, activations, wanted.near.is_some(), logits)?;
+        scratch.unsettled = wanted.near.filter(|_| is_rough);
         Ok(())
     }
 
-    /// The logits in `scratch` of the token `i` of those with logits, after `mask` has taken out what may not come; that of the
-    /// best token is exact.
+    /// The logits in `scratch` of the token `i` of those with logits, after `mask` has taken out what may not come; those
+    /// that were wanted are exact.
     ///
     /// # Errors
     /// Those of `mask`; as [`Qwen2::forward`].
@@ -172,11 +173,11 @@ impl Qwen2 {
         pool: &Pool,
         mask: impl FnOnce(&mut [f32]) -> Result<()>,
     ) -> Result<&'a [f32]> {
-        let Scratch { activations, logits, is_rough, .. } = scratch;
+        let Scratch { activations, logits, unsettled, .. } = scratch;
         let logits = &mut logits[i * self.shape.vocabulary..][..self.shape.vocabulary];
         mask(logits)?;
-        if *is_rough {
-            self.head.settle(self.isa, pool, activations, i, logits)?;
+        if let Some(near) = *unsettled {
+            self.head.settle(self.isa, pool, activations, i, near, logits)?;
         }
         Ok(logits)
     }

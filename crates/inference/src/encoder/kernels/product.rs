@@ -175,8 +175,8 @@ pub fn fold(row: &Wide, join: impl Fn(f32, f32) -> f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-        _mm512_set1_epi32, _mm512_storeu_ps, _mm_prefetch, _MM_HINT_T0,
+        __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_ps,
     };
 
     use super::{Line, Pairs, Wide, widened};
