@@ -50,7 +50,7 @@ pub struct Prepared<'a> {
 
 /// A vector as a parameter of a statement, in the wire format that all extensions share.
 #[derive(Debug)]
-pub struct Parameter<'a>(pub &'a [f32]);
+struct Parameter<'a>(&'a [f32]);
 
 impl ToSql for Parameter<'_> {
     fn to_sql(
@@ -69,7 +69,8 @@ impl ToSql for Parameter<'_> {
     to_sql_checked!();
 }
 
-fn encode(vector: &[f32], put: &mut dyn FnMut(&[u8])) {
+/// Shows the wire format of a vector.
+pub fn encode(vector: &[f32], put: &mut dyn FnMut(&[u8])) {
     put(&(vector.len() as u16).to_be_bytes());
     put(&[0, 0]);
     vector.iter().for_each(|x| put(&x.to_be_bytes()));

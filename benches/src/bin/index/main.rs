@@ -7,6 +7,7 @@ mod contender;
 mod data;
 mod measure;
 mod report;
+mod session;
 
 use std::path::PathBuf;
 
@@ -61,6 +62,9 @@ struct Arguments {
     /// maintenance_work_mem of the builds
     #[arg(long, default_value = "1GB")]
     maintenance_work_mem: String,
+    /// Further settings of the server, such as huge_pages=on
+    #[arg(long)]
+    setting: Vec<String>,
     /// Neither inserts nor deletes rows afterwards
     #[arg(long)]
     searches_only: bool,
@@ -90,7 +94,9 @@ fn main() -> Result<()> {
     let later = all.part(n, inserts);
     let single = all.part(n + inserts, SINGLE_INSERTS);
 
-    let cluster = Options::default()
+    let options =
+        arguments.setting.iter().fold(Options::default(), |options, setting| options.setting(setting));
+    let cluster = options
         .plain()
         .setting(format!("shared_buffers = '{}'", arguments.shared_buffers))
         .setting(format!("maintenance_work_mem = '{}'", arguments.maintenance_work_mem))
@@ -155,8 +161,11 @@ fn main() -> Result<()> {
     let version: String = client.query_one("SHOW server_version", &[])?.get(0);
     println!(
         "PostgreSQL {version}, {n} × {dims}, k = {k}, one client, shared_buffers {}, maintenance_work_mem {}, \
-         {} parallel workers, fsync off; look-ups by primary key: {lookups:.0} a second.\n",
-        arguments.shared_buffers, arguments.maintenance_work_mem, arguments.workers
+         {} parallel workers, fsync off{}; look-ups by primary key: {lookups:.0} a second.\n",
+        arguments.shared_buffers,
+        arguments.maintenance_work_mem,
+        arguments.workers,
+        arguments.setting.iter().map(|setting| format!(", {setting}")).collect::<String>()
     );
     report::print(&all);
     arguments.plot.map_or(Ok(()), |path| report::plot(&all, &path))

@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use pg_answer_tests::Cluster;
 use pg_answer_vector::distance::inner_product;
 
-use crate::contender::{Parameter, Prepared};
+use crate::contender::{Prepared, encode};
 use crate::data::{CATEGORIES, Vectors};
+use crate::session::Session;
 
 /// Room for the rounding of two different orders of summation.
 const TIE: f32 = 1e-6;
@@ -58,21 +59,26 @@ impl Task<'_> {
     }
 
     fn run(&self, cluster: &Cluster, prepared: &Prepared<'_>, settings: &str) -> Result<Run> {
+        let sql = prepared.query(self.k, &self.condition());
         let mut client = cluster.client(&prepared.database)?;
         client.batch_execute(settings)?;
-        let sql = prepared.query(self.k, &self.condition());
-        let statement = client.prepare(&sql)?;
         let plan =
             client.query(&format!("EXPLAIN {}", sql.replace("$1", &literal(self.queries.get(0)))), &[])?;
         let indexed = plan.iter().any(|row| row.get::<_, &str>(0).contains("items_ann"));
+        let mut session = session(cluster, prepared)?;
+        session.execute(settings)?;
+        session.prepare(&sql)?;
         let mut run = Run { hits: 0, short: 0, times: Vec::new(), indexed };
         // A look at some queries first fills the caches.
         let warm_up = (0..self.queries.len().min(50)).map(|i| (i, false));
         let counted = (0..self.queries.len()).map(|i| (i, true));
+        let mut parameter = Vec::new();
         for (i, counts) in warm_up.chain(counted) {
             let query = self.queries.get(i);
+            parameter.clear();
+            encode(query, &mut |bytes| parameter.extend_from_slice(bytes));
             let start = Instant::now();
-            let found = client.query(&statement, &[&Parameter(query)])?;
+            let found = session.query(&parameter)?;
             let seconds = start.elapsed().as_secs_f64();
             if !counts {
                 continue;
@@ -81,10 +87,7 @@ impl Task<'_> {
             run.short += usize::from(found.len() < self.k);
             run.hits += found
                 .iter()
-                .filter(|row| {
-                    let id = row.get::<_, i32>(0) as usize;
-                    inner_product(query, self.rows.get(id)) >= self.thresholds[i] - TIE
-                })
+                .filter(|id| inner_product(query, self.rows.get(**id as usize)) >= self.thresholds[i] - TIE)
                 .count();
         }
         run.times.sort_by(f64::total_cmp);
@@ -147,14 +150,18 @@ fn literal(vector: &[f32]) -> String {
     format!("'[{}]'", numbers.join(","))
 }
 
+fn session(cluster: &Cluster, prepared: &Prepared<'_>) -> Result<Session> {
+    Session::connect(&cluster.config("postgres", &prepared.database))
+}
+
 /// Round trips a second of a look-up by primary key: what the protocol and the client allow.
 pub fn floor(cluster: &Cluster, prepared: &Prepared<'_>) -> Result<f64> {
     const N: i32 = 5000;
-    let mut client = cluster.client(&prepared.database)?;
-    let statement = client.prepare("SELECT category FROM items WHERE id = $1")?;
+    let mut session = session(cluster, prepared)?;
+    session.prepare("SELECT category FROM items WHERE id = $1")?;
     let start = Instant::now();
     for id in 0..N {
-        client.query(&statement, &[&id])?;
+        session.query(&id.to_be_bytes())?;
     }
     Ok(f64::from(N) / start.elapsed().as_secs_f64())
 }
