@@ -43,7 +43,7 @@ unsafe fn open_table(index: Oid) -> Relation {
     unsafe {
         let oid = pg_sys::IndexGetRelation(index, true);
         if oid == pg_sys::InvalidOid {
-            super::stats::no_index();
+            super::stats::no_index(index);
         }
         pg_sys::relation_open(oid, LOCK as i32)
     }

@@ -1,5 +1,7 @@
 //! `ann_stats`: what an index consists of.
 
+use std::ffi::CStr;
+
 use pg_answer_ann::meta::{LEVELS, Meta};
 use pg_answer_ann::store::PageStore;
 use pg_answer_ann::vacuum::sizes;
@@ -19,15 +21,25 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens and locks it. Raises an ERROR if it is none.
+    /// Opens and locks it. Raises an ERROR if it is none, or if its build has failed.
     pub fn new(oid: Oid, lock: u32) -> Self {
         // SAFETY: what is opened is closed by `close`, or by the end of the transaction after an ERROR.
         unsafe {
-            let index = pg_sys::relation_open(oid, lock as i32);
+            let index = pg_sys::try_relation_open(oid, lock as i32);
+            if index.is_null() {
+                no_index(oid);
+            }
             let class = &*(*index).rd_rel;
             let method = pg_sys::get_index_am_oid(c"ann".as_ptr(), true);
             if class.relkind as u8 != pg_sys::RELKIND_INDEX || class.relam != method {
-                no_index();
+                no_index(oid);
+            }
+            // Others' temporary tables are refused where pages are read.
+            if pg_sys::RelationGetNumberOfBlocksInFork(index, pg_sys::ForkNumber::MAIN_FORKNUM) == 0 {
+                let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+                Report::new(code, format!("index {} has no pages", name_of(oid)))
+                    .hint("Its build has failed, or it is unlogged and this is a standby. REINDEX builds it.")
+                    .raise();
             }
             Self { index, lock }
         }
@@ -57,9 +69,26 @@ impl Opened {
 }
 
 /// Raises the ERROR that a relation is no index of method ann.
-pub fn no_index() -> ! {
-    let message = "this is no index of method ann";
-    Report::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, message).raise()
+pub fn no_index(oid: Oid) -> ! {
+    let message = format!("{} is no index of method ann", name_of(oid));
+    let report = Report::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, message);
+    // SAFETY: a plain call, for what is there or not.
+    match unsafe { pg_sys::get_rel_relkind(oid) } as u8 {
+        pg_sys::RELKIND_PARTITIONED_INDEX => {
+            report.hint("It is partitioned: ask about the indexes of its partitions.").raise()
+        }
+        _ => report.raise(),
+    }
+}
+
+/// A relation's name in quotes, or its number where there is none.
+fn name_of(oid: Oid) -> String {
+    // SAFETY: the name is a C string or null.
+    unsafe {
+        let name = pg_sys::get_rel_name(oid);
+        let number = || format!("\"{}\"", oid.to_u32());
+        if name.is_null() { number() } else { format!("\"{}\"", CStr::from_ptr(name).to_string_lossy()) }
+    }
 }
 
 /// The relation that the first argument names.

@@ -120,3 +120,24 @@ SELECT ann_stats('e');
 SELECT ann_recall('t_pkey');
 SELECT ann_recall('t_l2', 0);
 SELECT ann_stats('t_pkey');
+SELECT ann_stats('p_v_idx');
+SELECT ann_check(0::regclass, heap => true);
+
+-- recall is that of the index named, or an ERROR, and settings stay as they are
+BEGIN;
+SET LOCAL enable_seqscan = on;
+SELECT ann_recall('t_ip', 1, 1) IS NOT NULL AS measured;
+SHOW enable_seqscan;
+COMMIT;
+CREATE INDEX t_one_list ON t USING ann (v vector_l2_ops) WITH (lists = 1);
+SELECT ann_recall('t_one_list');
+DROP INDEX t_one_list;
+INSERT INTO h VALUES (4, '[0,0,0,0]');
+SELECT ann_recall('h_v', 10) AS without_the_zeros;
+
+-- a build that failed
+CREATE FUNCTION refuse(vector) RETURNS vector LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+CREATE INDEX CONCURRENTLY h_refused ON h USING ann ((refuse(v::vector)::vector(4)) vector_l2_ops);
+SELECT ann_stats('h_refused');
+SELECT ann_check('h_refused', heap => true);
+SELECT ann_recall('h_refused');
