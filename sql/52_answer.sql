@@ -98,10 +98,13 @@ BEGIN
                'score', r.score, 'start_char', r.start_char, 'end_char', r.end_char) ORDER BY r.place), '[]'),
            coalesce(array_agg(r.content ORDER BY r.place), '{}'),
            coalesce(array_agg(nullif(concat_ws(' > ', r.title, r.heading), '') ORDER BY r.place), '{}'),
-           -- A model that does not know the question's language cannot tell that nothing is near it.
            count(*) > 0 AND coalesce(min(r.unknown_share), 0) <= coalesce(max_unknown, 1)
-               -- The nearest of all that were found: a model that judges may prefer others.
-               AND coalesce(bool_or(r.trust < 0.5 OR r.vector_score IS NULL OR min_similarity IS NULL OR r.nearest >= min_similarity), false)
+               AND coalesce(bool_or(min_similarity IS NULL OR r.vector_score IS NULL OR CASE
+                   -- A model that does not know the question's language cannot tell that nothing is near it. Its words tell, where they
+                   -- are pairs of characters, one of a dozen is enough.
+                   WHEN r.trust < 0.5 THEN coalesce(r.most_words, 1) >= 0.02
+                   -- The nearest of all that were found: a model that judges may prefer others.
+                   ELSE r.nearest >= min_similarity END), false)
         INTO passages, contents, titles, enough
         FROM (SELECT *, row_number() OVER () AS place, max(vector_score) OVER () AS most_similar, max(text_score) OVER () AS most_words
               FROM @extschema@.pg_answer_retrieve(query, wanted, k, mode, filter, NULL, rerank, expand, NULL, 0, max_unknown, model)) AS r

@@ -30,7 +30,8 @@ fn rerank(
 }
 
 /// The scores of `passages`, which have `scores` so far, by the model to rerank with. Where nobody chose one and the default is
-/// not installed it is `otherwise`, by default the generation model.
+/// not installed it is the language model that is the default, or if that is not installed either, `otherwise`, by default the
+/// generation model.
 #[pg_extern(sql = false)]
 fn pg_answer_rerank(
     query: Option<&str>,
@@ -41,7 +42,11 @@ fn pg_answer_rerank(
     required!(query, passages, scores);
     let mut name = settings::reranking_model();
     if settings::reranking_model_is_default() && !model::is_installed(&name) {
-        name = otherwise.map_or_else(settings::generation_model, str::to_owned);
+        // A larger model that answers judges no better, and takes three times as long.
+        name = settings::default_generation_model();
+        if !model::is_installed(&name) {
+            name = otherwise.map_or_else(settings::generation_model, str::to_owned);
+        }
     }
     let texts: Vec<&str> = passages.iter().map(Option::unwrap_or_default).collect();
     match judge(query, &texts, &name) {

@@ -34,8 +34,9 @@ static MODEL_PATH: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"/var/lib/pg_answer/models"));
 static EMBEDDING_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
+const LANGUAGE_MODEL: &CStr = c"qwen2.5-coder-0.5b-instruct";
 static GENERATION_MODEL: GucSetting<Option<CString>> =
-    GucSetting::<Option<CString>>::new(Some(c"qwen2.5-coder-0.5b-instruct"));
+    GucSetting::<Option<CString>>::new(Some(LANGUAGE_MODEL));
 const CROSS_ENCODER: &CStr = c"ms-marco-MiniLM-L6-v2";
 static RERANKING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(CROSS_ENCODER));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -167,6 +168,11 @@ pub fn embedding_model() -> String {
 /// Model of `generate` and `rag_answer`.
 pub fn generation_model() -> String {
     text(&GENERATION_MODEL)
+}
+
+/// The same where nobody chose one.
+pub fn default_generation_model() -> String {
+    LANGUAGE_MODEL.to_string_lossy().into_owned()
 }
 
 /// Model of `rerank`.

@@ -108,6 +108,28 @@ fn a_chinese_question_is_refused_in_chinese() -> Result<()> {
     Ok(())
 }
 
+/// Where the encoder does not know the language, a question that shares no words with what is found is refused.
+#[test]
+fn a_question_without_a_word_of_the_source_is_refused() -> Result<()> {
+    let (_, mut client) = session("foreign")?;
+    docs(&mut client)?;
+    client.execute(
+        "INSERT INTO docs (body) VALUES ('石英砂每吨价格为三十八欧元。'), ('渡轮早上六点四十分出发。')",
+        &[],
+    )?;
+    let details =
+        "SELECT prompt_tokens > 0 FROM rag_answer_details($1, 'docs', min_similarity => $2, max_tokens => 1)";
+    for (question, least, asked) in [
+        ("渡轮几点出发？", Some(0.4), true),
+        ("谁赢得了世界杯？", Some(0.4), false),
+        ("谁赢得了世界杯？", None, true),
+    ] {
+        let is_asked: bool = client.query_one(details, &[&question, &least])?.get(0);
+        ensure!(is_asked == asked, "{question}");
+    }
+    Ok(())
+}
+
 /// `min_similarity` is about all that is found: the passages with the best scores need not be the nearest ones.
 #[test]
 fn the_nearest_passage_counts_wherever_it_stands() -> Result<()> {

@@ -321,6 +321,9 @@ fn a_language_model_reranks() -> Result<()> {
         open.push(is_open);
     }
     ensure!(open == [false, true], "{open:?}");
+    // Whichever model answers, the default one judges.
+    client.batch_execute("SET pg_answer.generation_model = 'nobody'")?;
+    ensure!(found(&mut client, true)? == after);
     client.batch_execute("SET pg_answer.reranking_model = 'nobody'")?;
     expect_code(&error_of(&mut client, "SELECT rag_retrieve('ferry', 'notes', rerank => true)")?, "42704")?;
     // What no model reads is told of before anything is searched for long.

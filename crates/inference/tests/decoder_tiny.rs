@@ -4,6 +4,7 @@ mod tiny;
 
 use std::path::Path;
 
+use pg_answer_inference::constraint::Constraint;
 use pg_answer_inference::decoder::{Decoder, GenerateOptions, Message, Prompt, Sampling, StopReason};
 use pg_answer_inference::language::Continuation;
 use pg_answer_inference::{Error, LanguageModel, Pool, Result};
@@ -115,22 +116,64 @@ fn drafts_change_the_passes_and_not_the_answer() {
 }
 
 #[test]
-fn the_best_tokens_are_those_of_the_whole_head() {
+fn tokens_are_those_of_the_whole_head() {
     let pool = Pool::new(2).unwrap();
     let mut decoder = load("tiny-qwen2-q8_0.gguf", &pool);
-    for start in 0..30 {
+    let drawn = Sampling { temperature: 0.9, seed: 11, ..Sampling::default() };
+    let ways = [
+        Sampling::default(),
+        Sampling { top_k: 1, ..drawn.clone() },
+        Sampling { top_k: 20, top_p: 0.9, ..drawn.clone() },
+        Sampling { min_p: 0.2, ..drawn.clone() },
+        Sampling { min_p: 0.01, top_k: 200, ..drawn },
+    ];
+    for start in 0..10 {
         let prompt = prompt(&(0..9).map(|i| (start * 71 + i * 37) % 990).collect::<Vec<u32>>());
-        let mut run = |(temperature, top_k)| {
-            let sampling = Sampling { temperature, top_k, ..Sampling::default() };
-            let options = GenerateOptions { sampling, ..options(60) };
-            decoder.generate(&prompt, &options, &pool, &mut || Ok(()), &mut |_| Ok(())).unwrap()
+        let mut run = |sampling: &Sampling, mut constraint: Option<OneInSeven>, draft| {
+            let options = GenerateOptions { sampling: sampling.clone(), draft, ..options(60) };
+            let constraint = constraint.as_mut().map(|c| c as _);
+            let (check, ignore) = (&mut || Ok(()), &mut |_: &str| Ok(()));
+            decoder.generate_within(&prompt, &options, constraint, &pool, check, ignore).unwrap()
         };
-        // Drawing from the best one alone takes it, by the logits of the whole head.
-        let (screened, whole) = (run((0.0, 0)), run((1.0, 1)));
-        assert_eq!((screened.ids, screened.stop), (whole.ids, whole.stop), "{start}");
-        for (a, b) in screened.logprobs.iter().zip(&whole.logprobs) {
-            assert!((a - b).abs() < 0.02, "{start}: {a} {b}");
+        for (way, constraint) in ways.iter().flat_map(|way| [(way, None), (way, Some(OneInSeven(start % 7)))])
+        {
+            // With a penalty all logits are wanted; this one changes none.
+            let all = Sampling { repetition_penalty: 1.0 + f64::EPSILON, ..way.clone() };
+            let whole = run(&all, constraint, false);
+            for draft in [false, true] {
+                let got = run(way, constraint, draft);
+                assert_eq!((&got.ids, got.stop), (&whole.ids, whole.stop), "{start} {way:?} {constraint:?}");
+                for (a, b) in got.logprobs.iter().zip(&whole.logprobs) {
+                    assert!((a - b).abs() < 0.02, "{start} {way:?} {constraint:?}: {a} {b}");
+                }
+            }
         }
+    }
+}
+
+/// Lets every seventh token come; which, the one before says.
+#[derive(Debug, Clone, Copy)]
+struct OneInSeven(u32);
+
+impl Constraint for OneInSeven {
+    fn mask(&mut self, logits: &mut [f32]) -> Result<()> {
+        let others = logits.iter_mut().zip(0..).filter(|(_, id)| id % 7 != self.0);
+        others.for_each(|(logit, _)| *logit = f32::NEG_INFINITY);
+        Ok(())
+    }
+
+    fn accept(&mut self, id: u32) -> Result<()> {
+        assert_eq!(id % 7, self.0);
+        self.0 = (id / 7) % 7;
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        false
+    }
+
+    fn forced(&mut self) -> String {
+        String::new()
     }
 }
 

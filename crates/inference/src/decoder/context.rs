@@ -115,6 +115,21 @@ impl Context {
         Ok(&self.scratch.logits)
     }
 
+    /// The logits of the token `i` of those that were wanted, after `mask` has taken out what may not come: once for each
+    /// token, and by nothing else where not all logits were wanted.
+    ///
+    /// # Errors
+    /// As [`Qwen2::settle`].
+    pub fn settle(
+        &mut self,
+        model: &Qwen2,
+        i: usize,
+        pool: &Pool,
+        mask: impl FnOnce(&mut [f32]) -> Result<()>,
+    ) -> Result<&[f32]> {
+        model.settle(&mut self.scratch, i, pool, mask)
+    }
+
     fn forward(
         &mut self,
         model: &Qwen2,

@@ -34,14 +34,23 @@ const DEVIATIONS: f32 = 10.0;
 pub struct Wanted {
     /// Tokens.
     pub tokens: usize,
-    /// Only the best token of each is taken: other logits may be off by what the low bits add, some hundredths.
-    pub best: bool,
+    /// Which of each token's; None: all. Others may be off by what the low bits add, some hundredths.
+    pub near: Option<Near>,
+}
+
+/// Logits of a token: those that are at most `span` below the `top`th largest, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Near {
+    /// How many tokens are at least as good.
+    pub top: usize,
+    /// How much worse the others may be.
+    pub span: f32,
 }
 
 impl Wanted {
     /// All logits of the last `tokens` tokens.
     pub fn all(tokens: usize) -> Self {
-        Self { tokens, best: false }
+        Self { tokens, near: None }
     }
 }
 
@@ -127,20 +136,23 @@ impl Head {
         &self.matrix
     }
 
-    /// `logits[token][row]` for the rows of `x`; where only the `best` is taken, the others may be approximate.
+    /// `logits[token][row]` for the rows of `x`. Where they may be `rough` they may be those of the high plane: true, and each
+    /// token's are to be [settled](Head::settle).
     ///
     /// # Errors
     /// As [`parallel::for_each`].
-    pub fn run(&self, isa: Isa, pool: &Pool, x: &Activations, best: bool, logits: &mut [f32]) -> Result<()> {
+    pub fn run(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        x: &Activations,
+        rough: bool,
+        logits: &mut [f32],
+    ) -> Result<bool> {
         let rows = Grid::new(logits, self.matrix.rows);
-        if best
-            && takes_high_planes(isa, x.tokens)
-            && let Some((high, noise)) = &self.high
-        {
-            multiply(isa, pool, [high], x, rows, Finish::Put)?;
-            return self.refine(isa, pool, x, noise, logits);
-        }
-        multiply(isa, pool, [&self.matrix], x, rows, Finish::Put)
+        let high = self.high.as_ref().filter(|_| rough && takes_high_planes(isa, x.tokens));
+        multiply(isa, pool, [high.map_or(&self.matrix, |(high, _)| high)], x, rows, Finish::Put)?;
+        Ok(high.is_some())
     }
 
     /// In which form it reads its activations.
@@ -148,38 +160,44 @@ impl Head {
         form(&[&self.matrix])
     }
 
-    /// Replaces logits that `high` made, of panels that may hold the best of a token, by the whole matrix's.
-    fn refine(
+    /// Replaces those of `logits`, which the high plane made of the row `token` of `x`, that may be `near` the best by the
+    /// whole matrix's. Logits that are -∞ cannot come and stay so.
+    ///
+    /// # Errors
+    /// As [`parallel::for_each`].
+    pub fn settle(
         &self,
         isa: Isa,
         pool: &Pool,
         x: &Activations,
-        noise: &[f32],
+        token: usize,
+        near: Near,
         logits: &mut [f32],
     ) -> Result<()> {
-        let (tokens, rows) = (x.tokens, self.matrix.rows);
+        let Some((_, noise)) = &self.high else { return Ok(()) };
         let factor = self.matrix.planes().map_or(1.0, |planes| (1 << planes.split.low_bits()) as f32);
+        let reach = DEVIATIONS * norm(x, token);
         let panels = self.matrix.panels();
-        let mut may_win = vec![false; panels * tokens];
-        for (token, row) in logits.chunks_exact_mut(rows).enumerate() {
-            let reach = DEVIATIONS * norm(x, token);
-            let least = scale(isa, row, factor, noise, reach);
-            mark(isa, row, noise, reach, least, &mut may_win[token * panels..][..panels]);
-        }
-        let may_win = |panel: usize, token: usize| may_win[token * panels + panel];
-        let mut grid = Grid::new(logits, rows);
-        let jobs = (0..panels).map(|panel| (panel, grid.take_left(LANES)));
-        let mut jobs: Vec<_> =
-            jobs.filter(|(panel, _)| (0..tokens).any(|token| may_win(*panel, token))).collect();
+        let mut bounds = vec![f32::NEG_INFINITY; panels];
+        scale(isa, logits, factor, noise, reach, &mut bounds);
+        // The best of as many panels are as many tokens.
+        let least = match near.top.checked_sub(1) {
+            Some(n) if n < panels => *bounds.select_nth_unstable_by(n, |a, b| b.total_cmp(a)).1 - near.span,
+            _ => f32::NEG_INFINITY,
+        };
+        let mut is_near = vec![false; panels];
+        mark(isa, logits, noise, reach, least, &mut is_near);
+        let jobs = logits.chunks_mut(LANES).enumerate().zip(is_near);
+        let mut jobs: Vec<_> = jobs.filter_map(|(job, is_near)| is_near.then_some(job)).collect();
         let each = parallel::share(jobs.len(), pool.threads(), 1);
+        let tokens = x.tokens;
         let state = || (self.matrix.with(isa, x), vec![0.0; tokens * LANES]);
         pool.for_each(&mut jobs, each, &mut || Ok(()), state, |(product, results), _, jobs, _| {
-            for (panel, out) in jobs {
+            for (panel, logits) in jobs {
                 product.panels(*panel..*panel + 1, results);
-                for (token, results) in results.chunks_exact(LANES).enumerate() {
-                    // Each token by itself, so that its logits do not depend on who goes with it.
-                    if may_win(*panel, token) {
-                        out.row(token).iter_mut().zip(results).for_each(|(to, from)| *to = *from);
+                for (logit, &result) in logits.iter_mut().zip(&results[token * LANES..]) {
+                    if *logit > f32::NEG_INFINITY {
+                        *logit = result;
                     }
                 }
             }
@@ -197,23 +215,34 @@ fn norm(x: &Activations, token: usize) -> f32 {
 }
 
 dispatch! {
-    /// Multiplies `logits` with `factor`; gives a bound below which the best is not, if none is farther off than `reach`
-    /// times its noise.
-    fn scale(logits: &mut [f32], factor: f32, noise: &[f32], reach: f32) -> f32 = scale_body
+    /// Multiplies `logits` with `factor`; gives for each panel what its best logit is at least, if none is farther off than
+    /// `reach` times its noise.
+    fn scale(logits: &mut [f32], factor: f32, noise: &[f32], reach: f32, bounds: &mut [f32]) = scale_body
 }
 
 #[inline(always)]
-fn scale_body<const FMA: bool>(logits: &mut [f32], factor: f32, noise: &[f32], reach: f32) -> f32 {
-    let mut least = [f32::NEG_INFINITY; LANES];
-    for (logits, noise) in logits.chunks_mut(LANES).zip(noise.chunks(LANES)) {
-        for ((logit, noise), least) in logits.iter_mut().zip(noise).zip(&mut least) {
+fn scale_body<const FMA: bool>(
+    logits: &mut [f32],
+    factor: f32,
+    noise: &[f32],
+    reach: f32,
+    bounds: &mut [f32],
+) {
+    for ((logits, noise), bound) in logits.chunks_mut(LANES).zip(noise.chunks(LANES)).zip(bounds) {
+        let mut lower = [f32::NEG_INFINITY; LANES];
+        for ((logit, noise), lower) in logits.iter_mut().zip(noise).zip(&mut lower) {
             *logit *= factor;
-            let lower = *logit - reach * noise;
-            // No `max`: what NaN is to become there keeps it from one instruction.
-            *least = if lower > *least { lower } else { *least };
+            *lower = *logit - reach * noise;
         }
+        for half in [8, 4, 2, 1] {
+            let (low, high) = lower.split_at_mut(half);
+            for (low, &high) in low.iter_mut().zip(&high[..half]) {
+                // No `max`: what NaN is to become there keeps it from one instruction.
+                *low = if high > *low { high } else { *low };
+            }
+        }
+        *bound = lower[0];
     }
-    least.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 dispatch! {
@@ -224,6 +253,7 @@ dispatch! {
 #[inline(always)]
 fn mark_body<const FMA: bool>(logits: &[f32], noise: &[f32], reach: f32, least: f32, panels: &mut [bool]) {
     for ((logits, noise), panel) in logits.chunks(LANES).zip(noise.chunks(LANES)).zip(panels) {
-        *panel = logits.iter().zip(noise).fold(false, |any, (x, noise)| any | (x + reach * noise >= least));
+        let is_near = |x: f32, noise: f32| (x + reach * noise >= least) & (x > f32::NEG_INFINITY);
+        *panel = logits.iter().zip(noise).fold(false, |any, (&x, &noise)| any | is_near(x, noise));
     }
 }

@@ -291,16 +291,19 @@ impl Decoder {
         let mut text = prompt.ids.clone();
         let mut stream = Stream::new(&options.stop);
         let (mut bytes, mut logprobs) = (Vec::new(), Vec::new());
-        // Whoever takes the best of all tokens needs no exact logits of the others.
-        let best = sampler.takes_the_best() && constraint.is_none();
-        let wanted = |tokens| Wanted { tokens, best };
+        let near = sampler.near();
+        let wanted = |tokens| Wanted { tokens, near };
         let (mut drafter, mut draft, mut passes) = (Drafter::new(), Vec::new(), 0);
-        let (mut logits, reused_tokens) =
-            context.read(model, &prompt.ids, prompt.fixed, wanted(1), pool, check)?;
+        let reused_tokens = context.read(model, &prompt.ids, prompt.fixed, wanted(1), pool, check)?.1;
         let stop = 'answer: loop {
             let mut accepted = 0;
-            for logits in logits.chunks_exact(model.shape.vocabulary) {
-                let (id, logprob) = sampler.choose_within(logits, &text, constraint.as_deref_mut())?;
+            for i in 0..=draft.len() {
+                let allow = |logits: &mut [f32]| sample::mask(logits, constraint.as_deref_mut());
+                let logits = context.settle(model, i, pool, allow)?;
+                let (id, logprob) = sampler.choose(logits, &text)?;
+                if let Some(constraint) = constraint.as_deref_mut() {
+                    constraint.accept(id)?;
+                }
                 text.push(id);
                 logprobs.push(logprob);
                 if tokenizer.is_end(id) {
@@ -339,7 +342,7 @@ impl Decoder {
                 }
             }
             let next = [next, &draft].concat();
-            logits = context.extend(model, &next, wanted(next.len()), pool, check)?;
+            context.extend(model, &next, wanted(next.len()), pool, check)?;
             passes += 1;
         };
         let ids = text.split_off(prompt.ids.len());

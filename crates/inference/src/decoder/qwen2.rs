@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::activations::Activations;
 use super::cache::Cache;
 use super::gguf::TensorType;
-use super::head::{Head, OUTPUT, Wanted};
+use super::head::{Head, Near, OUTPUT, Wanted};
 use super::isa::Isa;
 use super::lanes::rms_norm;
 use super::layer::{Buffers, Layer, Step};
@@ -58,6 +58,8 @@ pub struct Scratch {
     rotation: Vec<(f32, f32)>,
     /// `[token][entry of the vocabulary]` of the tokens whose logits were asked for.
     pub logits: Vec<f32>,
+    /// Which of them are to be [settled](Qwen2::settle).
+    unsettled: Option<Near>,
 }
 
 impl Qwen2 {
@@ -154,7 +156,30 @@ impl Qwen2 {
             rms_norm(isa, &x[token * width..][..width], &self.output_norm, self.shape.epsilon, row);
         })?;
         logits.resize(count * self.shape.vocabulary, 0.0);
-        self.head.run(isa, pool, activations, wanted.best, logits)
+        let is_rough = self.head.run(isa, pool, activations, wanted.near.is_some(), logits)?;
+        scratch.unsettled = wanted.near.filter(|_| is_rough);
+        Ok(())
+    }
+
+    /// The logits in `scratch` of the token `i` of those with logits, after `mask` has taken out what may not come; those
+    /// that were wanted are exact.
+    ///
+    /// # Errors
+    /// Those of `mask`; as [`Qwen2::forward`].
+    pub fn settle<'a>(
+        &self,
+        scratch: &'a mut Scratch,
+        i: usize,
+        pool: &Pool,
+        mask: impl FnOnce(&mut [f32]) -> Result<()>,
+    ) -> Result<&'a [f32]> {
+        let Scratch { activations, logits, unsettled, .. } = scratch;
+        let logits = &mut logits[i * self.shape.vocabulary..][..self.shape.vocabulary];
+        mask(logits)?;
+        if let Some(near) = *unsettled {
+            self.head.settle(self.isa, pool, activations, i, near, logits)?;
+        }
+        Ok(logits)
     }
 
     fn embed(&self, ids: &[u32], x: &mut Vec<f32>) -> Result<()> {

@@ -6,6 +6,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use super::head::Near;
 use super::isa::Isa;
 use super::lanes::sum_exp;
 use crate::constraint::Constraint;
@@ -13,6 +14,9 @@ use crate::{Error, Result};
 
 /// Tokens this much (in units of the temperature) below the best one have no share: e^-25 is 1e-11.
 const SPAN: f32 = 25.0;
+
+/// With more of the best tokens than these to draw from, all logits are as fast.
+const MOST_NEAR: usize = 256;
 
 /// How tokens are drawn. The steps apply in the order of the fields but the seed, as in Hugging Face's transformers.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,18 +112,28 @@ impl Sampler {
         constraint: Option<&mut (dyn Constraint + '_)>,
     ) -> Result<(u32, f32)> {
         let Some(constraint) = constraint else { return self.choose(logits, text) };
-        // Broken logits are told apart from a text that cannot go on.
-        best(logits)?;
         let mut allowed = logits.to_vec();
-        constraint.mask(&mut allowed)?;
+        mask(&mut allowed, Some(constraint))?;
         let chosen = self.choose(&allowed, text)?;
         constraint.accept(chosen.0)?;
         Ok(chosen)
     }
 
-    /// Whether the token with the largest logit is chosen every time.
-    pub fn takes_the_best(&self) -> bool {
-        self.how.temperature == 0.0 && self.how.repetition_penalty == 1.0
+    /// Which logits decide on the choice; None: all may.
+    pub fn near(&self) -> Option<Near> {
+        let Sampling { repetition_penalty, temperature, top_k, top_p, min_p, .. } = self.how;
+        if repetition_penalty != 1.0 {
+            return None;
+        }
+        match (temperature > 0.0, top_k) {
+            (false, _) => Some(Near { top: 1, span: 0.0 }),
+            (true, 1..=MOST_NEAR) => Some(Near { top: top_k, span: 0.0 }),
+            // Rounded up: shares are compared in f64.
+            _ if min_p > 0.0 && top_p == 1.0 => {
+                Some(Near { top: 1, span: (-min_p.ln() * temperature * 1.001) as f32 + 0.001 })
+            }
+            _ => None,
+        }
     }
 
     fn pick(&mut self, logits: &[f32]) -> Result<usize> {
@@ -146,9 +160,16 @@ impl Sampler {
     fn draw(&mut self, logits: &[f32], max: f32) -> usize {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.how;
         let factor = (1.0 / temperature).min(f64::from(f32::MAX)) as f32;
+        let least = match top_k.checked_sub(1) {
+            Some(n) if n < logits.len() => {
+                *logits.to_vec().select_nth_unstable_by(n, |a, b| b.total_cmp(a)).1
+            }
+            _ => f32::NEG_INFINITY,
+        };
         let mut near: Vec<(usize, f64)> = logits
             .iter()
             .enumerate()
+            .filter(|&(_, &x)| x >= least)
             .filter(|&(_, &x)| x == max || (x - max) * factor > -SPAN)
             .map(|(i, &x)| (i, (f64::from(x - max) / temperature).exp()))
             .collect();
@@ -179,6 +200,16 @@ impl Sampler {
         }
         near.last().map_or(0, |&(i, _)| i)
     }
+}
+
+/// Takes out of `logits` what `constraint` does not let come.
+///
+/// # Errors
+/// `Internal` when they are no numbers, which is told apart from a text that cannot go on; those of the constraint.
+pub fn mask(logits: &mut [f32], constraint: Option<&mut (dyn Constraint + '_)>) -> Result<()> {
+    let Some(constraint) = constraint else { return Ok(()) };
+    best(logits)?;
+    constraint.mask(logits)
 }
 
 /// Natural logarithm of the probability, at temperature 1, that one of the tokens `ids` comes.

@@ -175,8 +175,8 @@ pub fn fold(row: &Wide, join: impl Fn(f32, f32) -> f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-        _mm512_set1_epi32, _mm512_storeu_ps,
+        __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_ps,
     };
 
     use super::{Line, Pairs, Wide, widened};
@@ -190,6 +190,10 @@ mod x86 {
     pub fn avx2<const ADD: bool>(a: &[Line], stride: usize, b: &[Pairs], start: &Wide, out: &mut [Wide]) {
         widened::<true, ADD>(a, stride, b, start, out);
     }
+
+    /// Pairs of the second factor that are asked for ahead: the processor itself asks too late for a few rows, and stops at
+    /// the end of a page.
+    const AHEAD: usize = 32;
 
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub fn bf16<const R: usize, const ADD: bool>(
@@ -215,6 +219,9 @@ mod x86 {
             let rows: [&Line; R] = std::array::from_fn(|r| &a[k * stride + r]);
             for (i, pair) in pairs.iter().enumerate() {
                 let pair = pair.as_ptr();
+                for half in [0, 16] {
+                    _mm_prefetch::<_MM_HINT_T0>(pair.wrapping_add(AHEAD * super::COLUMNS + half).cast());
+                }
                 // SAFETY: a pair row is two registers long.
                 let b = unsafe {
                     [_mm512_loadu_si512(pair.cast()), _mm512_loadu_si512(pair.add(16).cast())].map(number)
