@@ -1,11 +1,12 @@
 //! Codes of points: a byte (or half of one) a coordinate with a bound of the error, and one bit a coordinate.
 
 use crate::kernels;
-use crate::page::{HEADER, f32_at};
+use crate::page::{HEADER, half_at};
 use crate::store::PAYLOAD;
 
-/// Bytes before the code of a record: step, constant, error.
-const FACTORS: usize = 12;
+/// Bytes before the code of a record: step and error, each the upper half of a number of single precision, so that 21 records
+/// of 384 dimensions fit on a page.
+const FACTORS: usize = 4;
 /// Bytes of a directory entry besides its record.
 pub(crate) const DIRECTORY_PREFIX: usize = 16;
 
@@ -32,8 +33,6 @@ pub(crate) enum Norm {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
     step: f32,
-    /// Squared norm of the decoded point.
-    pub constant: f32,
     /// Most distance between the point and the decoded one.
     pub error: f32,
     code: &'a [u8],
@@ -43,17 +42,26 @@ impl<'a> Record<'a> {
     /// Reads what [`encode`] wrote. Any bytes of [`record_len`] are a record.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self {
-            step: f32_at(bytes, 0),
-            constant: f32_at(bytes, 4),
-            error: f32_at(bytes, 8),
+            step: half_at(bytes, 0),
+            error: half_at(bytes, 2),
             code: &bytes[FACTORS..],
         }
     }
 
     /// What [`encode`] wrote.
     pub fn to_bytes(self) -> Vec<u8> {
-        let factors = [self.step, self.constant, self.error];
-        factors.into_iter().flat_map(f32::to_le_bytes).chain(self.code.iter().copied()).collect()
+        let factors = [self.step, self.error];
+        factors.into_iter().flat_map(upper_half).chain(self.code.iter().copied()).collect()
+    }
+
+    /// Squared norm of the decoded point in a space of so many dimensions.
+    pub fn squared(&self, width: usize) -> f64 {
+        let square = |number: i32| number * number;
+        let sum: i32 = match self.code.len() < width {
+            true => self.code.iter().map(|b| square(i32::from(b & 15) - 8) + square(i32::from(b >> 4) - 8)).sum(),
+            false => as_i8(self.code).iter().map(|code| square(i32::from(*code))).sum(),
+        };
+        f64::from(self.step).powi(2) * f64::from(sum)
     }
 
     /// Product of a query with the decoded point.
@@ -98,15 +106,14 @@ pub(crate) fn encode(point: &[f32], margin: f64, norm: Norm) -> Vec<u8> {
     let nibbles = is_nibbles(width);
     let most: f32 = if nibbles { 7.0 } else { 127.0 };
     let largest = point.iter().fold(0.0f32, |m, r| m.max(r.abs()));
-    let step = largest / most;
+    let step = raised(largest / most);
     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     let mut bytes = vec![0; record_len(width)];
-    let (mut constant, mut error) = (0.0, 0.0);
+    let mut error = 0.0;
     for (i, r) in point.iter().enumerate() {
         let number = (r * inverse).round_ties_even().clamp(-most, most);
         let decoded = f64::from(number * step);
-        constant += decoded * decoded;
         error += match norm {
             Norm::Euclidean => (f64::from(*r) - decoded).powi(2),
             Norm::Taxicab => (f64::from(*r) - decoded).abs(),
@@ -122,15 +129,24 @@ pub(crate) fn encode(point: &[f32], margin: f64, norm: Norm) -> Vec<u8> {
     // No number would be a mark of no point.
     let error =
         Some((error + margin) * (1.0 + 1e-6)).filter(|error| !error.is_nan()).unwrap_or(f64::INFINITY);
-    for (i, factor) in [step, constant as f32, error as f32].into_iter().enumerate() {
-        bytes[4 * i..][..4].copy_from_slice(&factor.to_le_bytes());
-    }
+    bytes[..2].copy_from_slice(&upper_half(step));
+    bytes[2..FACTORS].copy_from_slice(&upper_half(raised(error as f32)));
     bytes
+}
+
+/// The least number that an upper half can hold and that is not below this one, which is not negative.
+fn raised(x: f32) -> f32 {
+    if x.is_finite() { f32::from_bits((x.to_bits() + 0xffff) & 0xffff_0000) } else { x }
+}
+
+/// The upper half of a number.
+fn upper_half(x: f32) -> [u8; 2] {
+    ((x.to_bits() >> 16) as u16).to_le_bytes()
 }
 
 /// Makes a record one of no point.
 pub(crate) fn make_free(record: &mut [u8]) {
-    record[8..FACTORS].copy_from_slice(&f32::NAN.to_le_bytes());
+    record[2..FACTORS].copy_from_slice(&upper_half(f32::NAN));
 }
 
 /// One bit a coordinate, set where it is positive, and the sum of the absolute values.
@@ -184,7 +200,7 @@ mod tests {
             let dot: f64 = decoded.iter().zip(&query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             assert!((f64::from(record.dot(&query)) - dot).abs() < 1e-2, "{width}");
             let squared: f64 = decoded.iter().map(|a| f64::from(*a).powi(2)).sum();
-            assert!((f64::from(record.constant) - squared).abs() < 1e-2, "{width}");
+            assert!((record.squared(width) - squared).abs() < 1e-2, "{width}");
         }
     }
 }

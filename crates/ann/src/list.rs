@@ -133,19 +133,6 @@ impl Layout {
         (0..self.key_columns).map(key).collect()
     }
 
-    fn factor(page: &[u8], at: usize) -> f32 {
-        f32::from_bits(u32::from(u16_at(page, at)) << 16)
-    }
-
-    pub(crate) fn add(&self, page: &[u8], entry: usize) -> f32 {
-        Self::factor(page, self.adds + FACTOR_LEN * entry)
-    }
-
-    /// Whether the row of an entry comes last in every order.
-    pub(crate) fn is_last(&self, page: &[u8], entry: usize) -> bool {
-        self.add(page, entry) == LAST
-    }
-
     /// Puts the entries of a page that nobody else sees into the order of their keys.
     pub(crate) fn sort(&self, page: &mut [u8]) {
         let keys: Vec<Vec<Key>> = (0..page::count(page)).map(|entry| self.keys_of(page, entry)).collect();
@@ -160,6 +147,15 @@ impl Layout {
             let new = NewEntry { row: self.row(&before, from), keys: &keys[from], entry: &entry, second };
             self.put_entry(page, to, &new, self.place(&before, from));
         }
+    }
+
+    pub(crate) fn add(&self, page: &[u8], entry: usize) -> f32 {
+        page::half_at(page, self.adds + FACTOR_LEN * entry)
+    }
+
+    /// Whether the row of an entry comes last in every order.
+    pub(crate) fn is_last(&self, page: &[u8], entry: usize) -> bool {
+        self.add(page, entry) == LAST
     }
 
     /// Writes an entry.
@@ -186,7 +182,7 @@ impl Layout {
         let codes = self.codes + i / LANES * LANES * self.code;
         Entry {
             add: self.add(page, i),
-            scale: Self::factor(page, self.scales + FACTOR_LEN * i),
+            scale: page::half_at(page, self.scales + FACTOR_LEN * i),
             last: self.is_last(page, i),
             bits: (0..self.code).map(|j| page[codes + j * LANES + i % LANES]).collect(),
         }

@@ -100,7 +100,7 @@ impl Lists {
     pub fn near(&self, row: &Row) -> Near {
         let distances = (0..self.lists.len()).map(|i| {
             let record = self.record(i);
-            record.constant - 2.0 * record.dot(&row.y)
+            record.squared(row.y.len()) as f32 - 2.0 * record.dot(&row.y)
         });
         let with_centroid = |i: usize| {
             let mut centroid = vec![0.0; row.y.len()];

@@ -43,6 +43,11 @@ pub fn u64_at(page: &[u8], at: usize) -> u64 {
     u64::from(u32_at(page, at)) | u64::from(u32_at(page, at + 4)) << 32
 }
 
+/// The number of single precision whose upper half is at a place; the rest of it is 0.
+pub fn half_at(bytes: &[u8], at: usize) -> f32 {
+    f32::from_bits(u32::from(u16_at(bytes, at)) << 16)
+}
+
 pub fn f32_at(page: &[u8], at: usize) -> f32 {
     f32::from_bits(u32_at(page, at))
 }

@@ -272,7 +272,7 @@ impl Space {
     /// Distance of a query to a list's centroid.
     pub(crate) fn list_base(&self, query: &Query, centroid: Record<'_>) -> ListBase {
         let product = f64::from(centroid.dot(&query.y));
-        let squared = f64::from(centroid.constant);
+        let squared = centroid.squared(self.width);
         let base = match self.metric {
             Metric::InnerProduct => self.origin_base(query) - product,
             _ => (self.origin_base(query) + squared - 2.0 * product).max(0.0),
@@ -303,7 +303,7 @@ impl Space {
                 -query.offset - product - query.norm * error - rounding
             }
             Metric::L2 | Metric::Cosine | Metric::L1 => {
-                let constant = f64::from(row.constant);
+                let constant = row.squared(self.width);
                 let terms = query.squared + constant.abs() + 2.0 * product.abs();
                 let squared = query.squared + constant - 2.0 * product - ROUNDING * terms;
                 let distance = squared.max(0.0).sqrt() - error - ROUNDING * query.norm;
