@@ -247,9 +247,7 @@ impl<'a, S: PageStore> Builder<'a, S> {
         kmeans::products(&values, centroids, &mut products);
         let rows: Vec<(&Row, &[f32])> = vectors.iter().zip(products.chunks_exact(centroids.len())).collect();
         let encoded = each(&rows, |(row, products)| {
-            let distances =
-                products.iter().zip(&self.squares).map(|(product, square)| square - 2.0 * product);
-            let (first, second) = second::lists_of(&row.y, distances, centroids);
+            let (first, second) = second::lists_of(&row.y, products, &self.squares, centroids);
             let encode = |list: u32| (list, space.encode(row, centroids.get(list as usize)));
             (space.record(row), encode(first), second.map(encode))
         });

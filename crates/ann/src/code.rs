@@ -41,11 +41,7 @@ pub(crate) struct Record<'a> {
 impl<'a> Record<'a> {
     /// Reads what [`encode`] wrote. Any bytes of [`record_len`] are a record.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            step: half_at(bytes, 0),
-            error: half_at(bytes, 2),
-            code: &bytes[FACTORS..],
-        }
+        Self { step: half_at(bytes, 0), error: half_at(bytes, 2), code: &bytes[FACTORS..] }
     }
 
     /// What [`encode`] wrote.
@@ -58,7 +54,9 @@ impl<'a> Record<'a> {
     pub fn squared(&self, width: usize) -> f64 {
         let square = |number: i32| number * number;
         let sum: i32 = match self.code.len() < width {
-            true => self.code.iter().map(|b| square(i32::from(b & 15) - 8) + square(i32::from(b >> 4) - 8)).sum(),
+            true => {
+                self.code.iter().map(|b| square(i32::from(b & 15) - 8) + square(i32::from(b >> 4) - 8)).sum()
+            }
             false => as_i8(self.code).iter().map(|code| square(i32::from(*code))).sum(),
         };
         f64::from(self.step).powi(2) * f64::from(sum)

@@ -102,12 +102,13 @@ impl Lists {
             let record = self.record(i);
             record.squared(row.y.len()) as f32 - 2.0 * record.dot(&row.y)
         });
+        let distances: Vec<f32> = distances.collect();
         let with_centroid = |i: usize| {
             let mut centroid = vec![0.0; row.y.len()];
             self.record(i).add_to(&mut centroid);
             (self.lists[i], centroid)
         };
-        let lists = second::nearest(distances).into_iter().map(with_centroid).collect();
+        let lists = second::nearest(&distances).into_iter().map(with_centroid).collect();
         Near { lists, all: self.lists.len() }
     }
 }

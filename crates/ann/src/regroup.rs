@@ -218,10 +218,8 @@ impl Target {
         self.rows.extend(spots.iter().filter(|spot| !spot.second).map(|spot| spot.row));
         for (i, (spot, products)) in spots.iter().zip(products.chunks_exact(self.centroids.len())).enumerate()
         {
-            let distances =
-                products.iter().zip(&self.squares).map(|(product, square)| square - 2.0 * product);
             let y = points.get(i);
-            let (first, second) = second::lists_of(y, distances, &self.centroids);
+            let (first, second) = second::lists_of(y, products, &self.squares, &self.centroids);
             let (first, other) = (first as usize, second.map(|second| second as usize));
             let to = match spot.second {
                 false => [Some((first, false)), other.filter(|_| self.adds_seconds).map(|to| (to, true))],

@@ -1,23 +1,29 @@
 //! The second list of a row, for queries from which the first is far: the part of the row's residual along that of the first
 //! list counts more than the rest, since it makes both estimates wrong together (SOAR, arXiv 2404.00774).
 
+use crate::kernels::LANES;
 use crate::kmeans::Points;
 
 /// Nearest lists that the second is chosen from.
-pub(crate) const CANDIDATES: usize = 16;
+pub(crate) const CANDIDATES: usize = 8;
 /// How much more the parallel part counts.
 const PARALLEL: f32 = 1.0;
 
 /// Places of the least distances, from the least on: the list of a row, and those that its second is chosen from.
-pub(crate) fn nearest(distances: impl Iterator<Item = f32>) -> Vec<usize> {
+pub(crate) fn nearest(distances: &[f32]) -> Vec<usize> {
     let mut best: Vec<(f32, usize)> = Vec::with_capacity(CANDIDATES + 2);
-    let mut worst = f32::INFINITY;
-    for (i, distance) in distances.enumerate() {
-        if distance < worst || best.len() <= CANDIDATES {
-            let at = best.partition_point(|(before, _)| *before <= distance);
-            best.insert(at, (distance, i));
-            best.truncate(CANDIDATES + 1);
-            worst = if best.len() > CANDIDATES { best[CANDIDATES].0 } else { f32::INFINITY };
+    for (group, distances) in distances.chunks(LANES).enumerate() {
+        // The rest of them is told from the best with vector instructions.
+        let worst = best.get(CANDIDATES).map_or(f32::INFINITY, |(worst, _)| *worst);
+        if best.len() > CANDIDATES && !distances.iter().fold(false, |any, to| any | (*to < worst)) {
+            continue;
+        }
+        for (i, distance) in distances.iter().enumerate() {
+            if best.get(CANDIDATES).is_none_or(|(worst, _)| distance < worst) {
+                let at = best.partition_point(|(before, _)| before <= distance);
+                best.insert(at, (*distance, group * LANES + i));
+                best.truncate(CANDIDATES + 1);
+            }
         }
     }
     best.into_iter().map(|(_, i)| i).collect()
@@ -44,13 +50,17 @@ pub(crate) fn choose<'a>(y: &[f32], first: &[f32], others: impl Iterator<Item = 
     losses.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, i)| i)
 }
 
-/// The list of a row, and the one of its second entry if there are two lists.
+/// The list of a row, and the one of its second entry if there are two lists, from its products with all centroids and
+/// their `squares`.
 pub(crate) fn lists_of(
     y: &[f32],
-    distances: impl Iterator<Item = f32>,
+    products: &[f32],
+    squares: &[f32],
     centroids: &Points,
 ) -> (u32, Option<u32>) {
-    let near = nearest(distances);
+    let distances: Vec<f32> =
+        products.iter().zip(squares).map(|(product, square)| square - 2.0 * product).collect();
+    let near = nearest(&distances);
     let (first, others) = near.split_first().map_or((0, [].as_slice()), |(first, others)| (*first, others));
     let second = choose(y, centroids.get(first), others.iter().map(|i| centroids.get(*i)));
     (first as u32, second.map(|i| others[i] as u32))
