@@ -17,7 +17,7 @@ pub(crate) const LEAST_QUERIES: usize = 400;
 const NEIGHBOURS: usize = 10;
 /// Near rows that a search may miss for each of [`LEVELS`] because it does not visit their lists: most of what the recall
 /// allows, less one standard error of the measurement. The codes cost the rest.
-const MISSES: [f64; LEVELS.len()] = [0.167, 0.096, 0.044, 0.0255, 0.0094, 0.0048];
+const MISSES: [f64; LEVELS.len()] = [0.165, 0.094, 0.0425, 0.0250, 0.0091, 0.0047];
 /// Weight of a list's distance in its cost, for distances in units of how much farther than the nearest list they all are
 /// on average. More visits fewer lists on average, less makes the queries more alike.
 const SLOPE: f64 = 4.0;

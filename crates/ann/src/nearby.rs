@@ -10,7 +10,7 @@ use crate::list::{FACTOR_LEN, upper_half};
 use crate::meta::Meta;
 use crate::space::{ListBase, Query, Row};
 use crate::store::PageStore;
-use crate::{Result, Space, second};
+use crate::{Metric, Result, Space, second};
 
 /// Lists that are put into order at a time, at least.
 const SORTED: usize = 64;
@@ -18,6 +18,8 @@ const SORTED: usize = 64;
 /// of texts the same rows were found as with all.
 const CHOSEN: f64 = 1.5;
 const MORE: usize = 64;
+/// Lists that seem the nearest to a row by one-bit codes, of which the nearest are found.
+const LIKELY: usize = 96;
 
 /// The lists of an index at one time.
 #[derive(Debug)]
@@ -96,19 +98,29 @@ impl Lists {
         estimates.into_iter().zip(0..self.lists.len() as u32).collect()
     }
 
-    /// The list for a row, and those that its second is chosen from; none if there is no list.
-    pub fn near(&self, row: &Row) -> Near {
-        let distances = (0..self.lists.len()).map(|i| {
-            let record = self.record(i);
+    /// The list for a row, and those that its second is chosen from; none if there is no list. `query` is for the same vector.
+    pub fn near(&self, space: &Space, query: &Query, row: &Row) -> Near {
+        let mut likely = match space.metric {
+            // Its estimates are of products, whereas lists are made of what is near.
+            Metric::InnerProduct => (0..self.lists.len() as u32).map(|i| (0.0, i)).collect(),
+            _ => self.estimate(space, query),
+        };
+        if space.metric != Metric::InnerProduct && likely.len() > LIKELY {
+            likely.select_nth_unstable_by(LIKELY, |a, b| a.0.total_cmp(&b.0));
+            likely.truncate(LIKELY);
+        }
+        let distance = |(_, i): &(f32, u32)| {
+            let record = self.record(*i as usize);
             record.squared(row.y.len()) as f32 - 2.0 * record.dot(&row.y)
-        });
-        let distances: Vec<f32> = distances.collect();
+        };
+        let distances: Vec<f32> = likely.iter().map(distance).collect();
         let with_centroid = |i: usize| {
             let mut centroid = vec![0.0; row.y.len()];
             self.record(i).add_to(&mut centroid);
             (self.lists[i], centroid)
         };
-        let lists = second::nearest(&distances).into_iter().map(with_centroid).collect();
+        let lists =
+            second::nearest(&distances).into_iter().map(|at| with_centroid(likely[at].1 as usize)).collect();
         Near { lists, all: self.lists.len() }
     }
 }
@@ -180,7 +192,6 @@ impl ByDistance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Metric;
     use crate::code::{Norm, encode};
     use crate::rotation::splitmix;
 

@@ -31,13 +31,13 @@ const TAXICAB: f64 = 2.0;
 /// Factor by which the rows grow each time, and the entries refined for them.
 const GROWTH: usize = 2;
 /// The entries to refine for n rows grow with this power of n.
-const DEPTH: f64 = 0.75;
+const DEPTH: f64 = 0.79;
 /// Records between the one that is read and the one that is fetched for later.
 const AHEAD: usize = 4;
 /// Rows n times as far down are in so many times as many lists: the exponential of these times ln n and (ln n)², which were
 /// fitted to recall with a tenth and a hundredth of the rows. The same for rows of which one in n passes a filter, fitted to a
 /// thousandth, too: the best of them are refined, whereas of rows further down some are not.
-const SPREAD: (f64, f64) = (0.25, 0.065);
+const SPREAD: (f64, f64) = (0.25, 0.073);
 const SPREAD_OF_FILTERED: (f64, f64) = (0.15, 0.08);
 
 /// A row, and a number that is not above its distance. NaN stands for a distance that is NaN.
