@@ -31,7 +31,7 @@ const TAXICAB: f64 = 2.0;
 /// Factor by which the rows grow each time, and the entries refined for them.
 const GROWTH: usize = 2;
 /// The entries to refine for n rows grow with this power of n.
-const DEPTH: f64 = 0.79;
+const DEPTH: f64 = 0.77;
 /// Records between the one that is read and the one that is fetched for later.
 const AHEAD: usize = 4;
 /// Rows n times as far down are in so many times as many lists: the exponential of these times ln n and (ln n)², which were
