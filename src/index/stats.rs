@@ -100,10 +100,9 @@ fn stats(args: Args) -> Datum {
     let opened = Opened::new(relation_of(args), pg_sys::AccessShareLock);
     let json = opened.see(|pages, meta, space| {
         let sizes = sizes(pages, meta, space)?;
-        let probes: serde_json::Map<_, _> = LEVELS
-            .iter()
-            .map(|level| (level.to_string(), meta.probes_for(*level, sizes.lists as usize).into()))
-            .collect();
+        let by_level = |value: &dyn Fn(f64) -> u64| -> serde_json::Map<_, _> {
+            LEVELS.iter().map(|level| (level.to_string(), value(*level).into())).collect()
+        };
         Ok(serde_json::json!({
             "dimensions": meta.dims,
             "rows": sizes.rows,
@@ -114,7 +113,8 @@ fn stats(args: Args) -> Datum {
             "list_pages": sizes.list_pages,
             "code_pages": sizes.code_pages,
             "rows_at_calibration": meta.rows,
-            "lists_for_recall": probes,
+            "lists_for_recall": by_level(&|level| meta.probes_for(level, sizes.lists as usize) as u64),
+            "entries_for_recall": by_level(&|level| meta.depth_for(level).round() as u64),
         }))
     });
     opened.close();
