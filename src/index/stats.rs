@@ -106,6 +106,7 @@ fn stats(args: Args) -> Datum {
         Ok(serde_json::json!({
             "dimensions": meta.dims,
             "rows": sizes.rows,
+            "second_entries": sizes.seconds,
             "holes": sizes.holes,
             "lists": sizes.lists,
             "longest_list": sizes.longest,

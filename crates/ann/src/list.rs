@@ -309,7 +309,7 @@ mod tests {
         for i in 0..layout.capacity {
             let row = layout.row(&page, i) as usize;
             let place = Place { block: 2 * row as Block, slot: row % 128 };
-            assert_eq!((layout.place(&page, i), layout.is_second(&page, i)), (place, row % 3 == 0));
+            assert_eq!((layout.place(&page, i), layout.is_second(&page, i)), (place, row.is_multiple_of(3)));
             assert_eq!(layout.keys_of(&page, i), keys(row));
             let (now, then) = (layout.entry(&page, i), layout.entry(&before, row));
             assert_eq!((now.bits, now.add, now.scale), (then.bits, then.add, then.scale));
