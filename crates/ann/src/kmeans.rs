@@ -1,9 +1,10 @@
 //! Clusters for the lists of a build.
 
 use gemm::Parallelism;
+use pg_answer_vector::distance;
 
 use crate::rotation::splitmix;
-use crate::{Result, workers};
+use crate::{Result, second, workers};
 
 /// Rows of a matrix product between two looks for a cancel.
 pub(crate) const BATCH: usize = 512;
@@ -129,7 +130,11 @@ pub(crate) fn assign_all(
     Ok(lists)
 }
 
-/// At most `k` centroids of `points` by Lloyd's algorithm; no centroid is without points. `check` is called often.
+/// Centroids near a point after the first round of a training: later rounds, in which centroids move little, compare it with these
+/// alone.
+const NEAR: usize = 16;
+
+/// At most `k` centroids of `points` by Lloyd's algorithm; none has lost all points. `check` is called often.
 ///
 /// # Errors
 /// Those of `check`.
@@ -152,10 +157,63 @@ pub fn train(
         order.swap(i, i + (splitmix(&mut state) % (n - i) as u64) as usize);
         centroids.values.extend_from_slice(points.get(order[i]));
     }
-    for _ in 0..rounds {
-        improve(points, &mut centroids, &order, &mut check)?;
+    if k <= NEAR {
+        for _ in 0..rounds {
+            improve(points, &mut centroids, &order, &mut check)?;
+        }
+        return drop_empty(points, centroids, check);
     }
-    drop_empty(points, centroids, check)
+    improve(points, &mut centroids, &order, &mut check)?;
+    let near = near_all(points, &centroids, &mut check)?;
+    let mut lists = vec![0; n];
+    for _ in 1..rounds {
+        let squares = centroids.squares();
+        let among = |first: usize, rows: &[f32], centroids: &Points, out: &mut Vec<(u32, f32)>| {
+            assign_near(rows, &near[first * NEAR..], centroids, &squares, out);
+            lists[first..].iter_mut().zip(&*out).for_each(|(list, (nearest, _))| *list = *nearest);
+        };
+        improve_by(points, &mut centroids, &order, among, &mut check)?;
+    }
+    Ok(only(&centroids, lists.into_iter()))
+}
+
+/// The [`NEAR`] nearest centroids of each point.
+///
+/// # Errors
+/// Those of `check`.
+fn near_all(points: &Points, centroids: &Points, mut check: impl FnMut() -> Result<()>) -> Result<Vec<u32>> {
+    let (mut near, mut scratch) = (vec![0; points.len() * NEAR], Vec::new());
+    let (k, squares) = (centroids.len(), centroids.squares());
+    for (rows, near) in points.values.chunks(BATCH * points.width).zip(near.chunks_mut(BATCH * NEAR)) {
+        check()?;
+        products(rows, centroids, &mut scratch);
+        workers::share((&scratch, k), (near, NEAR), LEAST_ROWS, |products, near| {
+            for (products, near) in products.chunks_exact(k).zip(near.chunks_exact_mut(NEAR)) {
+                let distances: Vec<f32> =
+                    products.iter().zip(&squares).map(|(product, square)| square - 2.0 * product).collect();
+                let found = second::nearest(&distances, NEAR);
+                near.iter_mut().zip(found).for_each(|(near, i)| *near = i as u32);
+            }
+        });
+    }
+    Ok(near)
+}
+
+/// As [`assign`], but each row has only [`NEAR`] centroids to choose from.
+fn assign_near(rows: &[f32], near: &[u32], centroids: &Points, squares: &[f32], out: &mut Vec<(u32, f32)>) {
+    let width = centroids.width;
+    let rows: Vec<(&[f32], &[u32])> = rows.chunks_exact(width).zip(near.chunks_exact(NEAR)).collect();
+    out.clear();
+    out.resize(rows.len(), (0, 0.0));
+    workers::share((&rows, 1), (out, 1), LEAST_ROWS, |rows, out| {
+        for ((row, near), out) in rows.iter().zip(out) {
+            let distance = |i: &u32| {
+                (*i, squares[*i as usize] - 2.0 * distance::inner_product(row, centroids.get(*i as usize)))
+            };
+            let nearest = near.iter().map(distance).min_by(|a, b| a.1.total_cmp(&b.1));
+            *out = nearest.unwrap_or_default();
+        }
+    });
 }
 
 /// A round of Lloyd's algorithm: each centroid becomes the mean of the points next to it. Returns the sum of the points'
@@ -167,17 +225,30 @@ pub(crate) fn improve(
     points: &Points,
     centroids: &mut Points,
     spare: &[usize],
+    check: impl FnMut() -> Result<()>,
+) -> Result<f64> {
+    let (mut scratch, squares) = (Vec::new(), centroids.squares());
+    let all = |_, rows: &[f32], centroids: &Points, out: &mut Vec<(u32, f32)>| {
+        assign(rows, centroids, &squares, &mut scratch, out);
+    };
+    improve_by(points, centroids, spare, all, check)
+}
+
+/// [`improve`], by a function that assigns some of the points, the first of which it is told, to centroids.
+fn improve_by(
+    points: &Points,
+    centroids: &mut Points,
+    spare: &[usize],
+    mut assign: impl FnMut(usize, &[f32], &Points, &mut Vec<(u32, f32)>),
     mut check: impl FnMut() -> Result<()>,
 ) -> Result<f64> {
-    let width = points.width;
-    let (mut scratch, mut nearest) = (Vec::new(), Vec::new());
-    let squares = centroids.squares();
+    let (width, mut nearest) = (points.width, Vec::new());
     let mut sums = Points { values: vec![0.0; centroids.values.len()], width };
     let mut counts = vec![0u32; centroids.len()];
     let (mut farthest, mut total) = ((0, f32::NEG_INFINITY), 0.0);
     for (batch, rows) in points.values.chunks(BATCH * width).enumerate() {
         check()?;
-        assign(rows, centroids, &squares, &mut scratch, &mut nearest);
+        assign(batch * BATCH, rows, centroids, &mut nearest);
         for (i, (row, (list, distance))) in rows.chunks_exact(width).zip(&nearest).enumerate() {
             let list = *list as usize;
             counts[list] += 1;
@@ -216,11 +287,17 @@ pub(crate) fn drop_empty(
     centroids: Points,
     check: impl FnMut() -> Result<()>,
 ) -> Result<Points> {
+    let lists = assign_all(points, &centroids, check)?;
+    Ok(only(&centroids, lists.into_iter()))
+}
+
+/// Those of the centroids that `lists` name.
+fn only(centroids: &Points, lists: impl Iterator<Item = u32>) -> Points {
     let mut used = vec![false; centroids.len()];
-    assign_all(points, &centroids, check)?.into_iter().for_each(|list| used[list as usize] = true);
-    let mut kept = Points::new(points.width);
-    for (centroid, _) in centroids.values.chunks_exact(points.width).zip(used).filter(|(_, used)| *used) {
+    lists.for_each(|list| used[list as usize] = true);
+    let mut kept = Points::new(centroids.width);
+    for (centroid, _) in centroids.values.chunks_exact(centroids.width).zip(used).filter(|(_, used)| *used) {
         kept.values.extend_from_slice(centroid);
     }
-    Ok(kept)
+    kept
 }

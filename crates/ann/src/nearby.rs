@@ -119,8 +119,10 @@ impl Lists {
             self.record(i).add_to(&mut centroid);
             (self.lists[i], centroid)
         };
-        let lists =
-            second::nearest(&distances).into_iter().map(|at| with_centroid(likely[at].1 as usize)).collect();
+        let lists = second::nearest(&distances, 1 + second::CANDIDATES)
+            .into_iter()
+            .map(|at| with_centroid(likely[at].1 as usize))
+            .collect();
         Near { lists, all: self.lists.len() }
     }
 }

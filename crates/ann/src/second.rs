@@ -9,20 +9,20 @@ pub(crate) const CANDIDATES: usize = 8;
 /// How much more the parallel part counts.
 const PARALLEL: f32 = 1.0;
 
-/// Places of the least distances, from the least on: the list of a row, and those that its second is chosen from.
-pub(crate) fn nearest(distances: &[f32]) -> Vec<usize> {
-    let mut best: Vec<(f32, usize)> = Vec::with_capacity(CANDIDATES + 2);
+/// Places of the `n` least distances, from the least on.
+pub(crate) fn nearest(distances: &[f32], n: usize) -> Vec<usize> {
+    let mut best: Vec<(f32, usize)> = Vec::with_capacity(n + 1);
     for (group, distances) in distances.chunks(LANES).enumerate() {
         // The rest of them is told from the best with vector instructions.
-        let worst = best.get(CANDIDATES).map_or(f32::INFINITY, |(worst, _)| *worst);
-        if best.len() > CANDIDATES && !distances.iter().fold(false, |any, to| any | (*to < worst)) {
+        let worst = best.get(n - 1).map_or(f32::INFINITY, |(worst, _)| *worst);
+        if best.len() == n && !distances.iter().fold(false, |any, to| any | (*to < worst)) {
             continue;
         }
         for (i, distance) in distances.iter().enumerate() {
-            if best.get(CANDIDATES).is_none_or(|(worst, _)| distance < worst) {
+            if best.get(n - 1).is_none_or(|(worst, _)| distance < worst) {
                 let at = best.partition_point(|(before, _)| before <= distance);
                 best.insert(at, (*distance, group * LANES + i));
-                best.truncate(CANDIDATES + 1);
+                best.truncate(n);
             }
         }
     }
@@ -60,7 +60,7 @@ pub(crate) fn lists_of(
 ) -> (u32, Option<u32>) {
     let distances: Vec<f32> =
         products.iter().zip(squares).map(|(product, square)| square - 2.0 * product).collect();
-    let near = nearest(&distances);
+    let near = nearest(&distances, 1 + CANDIDATES);
     let (first, others) = near.split_first().map_or((0, [].as_slice()), |(first, others)| (*first, others));
     let second = choose(y, centroids.get(first), others.iter().map(|i| centroids.get(*i)));
     (first as u32, second.map(|i| others[i] as u32))
