@@ -3,11 +3,12 @@
 
 use crate::calibrate::{Calibration, LEAST_QUERIES, QUERIES};
 use crate::code::{self, Norm};
-use crate::directory;
+use crate::directory::{self, List};
 use crate::fill::Filling;
 use crate::kmeans::{self, BATCH, Points};
 use crate::list::{Layout, NewEntry};
 use crate::meta::{META, Meta};
+use crate::nearby::Lists;
 use crate::page::{self, Kind, NO_LIST};
 use crate::records::{self, Place};
 use crate::space::Row;
@@ -31,8 +32,8 @@ pub struct Plan {
 impl Plan {
     /// For `rows` rows, with at most `memory` bytes for the sample and for the pages being filled.
     pub fn new(rows: f64, dims: usize, memory: usize) -> Self {
-        // Lists of about √n rows keep both the centroids and the codes of a search few; short lists waste pages.
-        let lists = (2.5 * rows.max(0.0).sqrt()).min(rows / 128.0);
+        // Short lists keep the codes of a search few, but waste pages, and many take long to train.
+        let lists = (5.0 * rows.max(0.0).sqrt()).min(rows / 128.0);
         let lists = lists.min((memory / (4 * PAYLOAD)) as f64).max(1.0) as usize;
         let room = memory / (8 * dims.next_multiple_of(64));
         Self { lists, sample: (lists * SAMPLES_PER_LIST).min(room).max(lists) }
@@ -176,7 +177,7 @@ pub struct Builder<'a, S: PageStore> {
     trained: Trained,
     layout: Layout,
     seed: u64,
-    squares: Vec<f32>,
+    nearby: Lists,
     filling: Filling,
     records: records::Writer,
     /// The last page of byte codes, if it has room.
@@ -198,14 +199,19 @@ impl<'a, S: PageStore> Builder<'a, S> {
             return Err(Error::Store("the index is not empty".to_owned()));
         }
         let layout = Layout::new(&trained.space, key_columns);
-        let squares = trained.centroids.squares();
+        let lists = trained
+            .records
+            .iter()
+            .zip(0..)
+            .map(|(record, id)| (List { id, first: NO_BLOCK }, record.clone()));
+        let nearby = Lists::new(&trained.space, 0, &lists.collect::<Vec<_>>());
         let filling = Filling::new(layout, 0..trained.centroids.len() as u32);
         Ok(Self {
             store,
             trained,
             layout,
             seed,
-            squares,
+            nearby,
             filling,
             records: records::Writer::new(),
             open: NO_BLOCK,
@@ -243,11 +249,8 @@ impl<'a, S: PageStore> Builder<'a, S> {
         let Trained { space, centroids, .. } = &self.trained;
         let vectors = each(&batch, |(_, x)| space.row(x)).into_iter().collect::<Result<Vec<Row>>>()?;
         let values: Vec<f32> = vectors.iter().flat_map(|row| &row.y).copied().collect();
-        let mut products = Vec::new();
-        kmeans::products(&values, centroids, &mut products);
-        let rows: Vec<(&Row, &[f32])> = vectors.iter().zip(products.chunks_exact(centroids.len())).collect();
-        let encoded = each(&rows, |(row, products)| {
-            let (first, second) = second::lists_of(&row.y, products, &self.squares, centroids);
+        let encoded = each(&vectors, |row| {
+            let (first, second) = second::lists_of(&row.y, &self.nearby.near(space, row), centroids);
             let encode = |list: u32| (list, space.encode(row, centroids.get(list as usize)));
             (space.record(row), encode(first), second.map(encode))
         });

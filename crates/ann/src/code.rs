@@ -52,12 +52,10 @@ impl<'a> Record<'a> {
 
     /// Squared norm of the decoded point in a space of so many dimensions.
     pub fn squared(&self, width: usize) -> f64 {
-        let square = |number: i32| number * number;
-        let sum: i32 = match self.code.len() < width {
-            true => {
-                self.code.iter().map(|b| square(i32::from(b & 15) - 8) + square(i32::from(b >> 4) - 8)).sum()
-            }
-            false => as_i8(self.code).iter().map(|code| square(i32::from(*code))).sum(),
+        let square = |nibble: u8| u32::from(nibble.abs_diff(8)).pow(2);
+        let sum = match self.code.len() < width {
+            true => self.code.iter().map(|b| square(b & 15) + square(b >> 4)).sum(),
+            false => kernels::squared_bytes(as_i8(self.code)),
         };
         f64::from(self.step).powi(2) * f64::from(sum)
     }
@@ -108,19 +106,21 @@ pub(crate) fn encode(point: &[f32], margin: f64, norm: Norm) -> Vec<u8> {
     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     let mut bytes = vec![0; record_len(width)];
-    let mut error = 0.0;
-    for (i, r) in point.iter().enumerate() {
-        let number = (r * inverse).round_ties_even().clamp(-most, most);
-        let decoded = f64::from(number * step);
-        error += match norm {
-            Norm::Euclidean => (f64::from(*r) - decoded).powi(2),
-            Norm::Taxicab => (f64::from(*r) - decoded).abs(),
-        };
-        match nibbles {
-            false => bytes[FACTORS + i] = number as i8 as u8,
-            true if i < width / 2 => bytes[FACTORS + i] |= (number + 8.0) as u8,
-            true => bytes[FACTORS + i - width / 2] |= ((number + 8.0) as u8) << 4,
-        }
+    let mut numbers = vec![0; width];
+    kernels::quantize(point, inverse, most, &mut numbers);
+    let differences =
+        point.iter().zip(&numbers).map(|(r, number)| f64::from(*r) - f64::from(f32::from(*number) * step));
+    let error: f64 = match norm {
+        Norm::Euclidean => differences.map(|d| d * d).sum(),
+        Norm::Taxicab => differences.map(f64::abs).sum(),
+    };
+    let codes = &mut bytes[FACTORS..];
+    if nibbles {
+        let (first, second) = numbers.split_at(width / 2);
+        let pairs = codes.iter_mut().zip(first.iter().zip(second));
+        pairs.for_each(|(code, (low, high))| *code = (low + 8) as u8 | ((high + 8) as u8) << 4);
+    } else {
+        codes.iter_mut().zip(&numbers).for_each(|(code, number)| *code = *number as u8);
     }
     // The sum of roundings to f32, upwards.
     let error = if norm == Norm::Euclidean { error.sqrt() } else { error };
@@ -163,17 +163,8 @@ pub(crate) fn tables(query: &[f32]) -> (Vec<u8>, Vec<u8>, f32, f32) {
     let bias: f32 = fours.iter().map(reach).sum();
     let step = 2.0 * fours.iter().map(reach).fold(0.0, f32::max) / 255.0;
     let inverse = if step > 0.0 && (1.0 / step).is_finite() { 1.0 / step } else { 0.0 };
-    let (mut low, mut high) = (Vec::with_capacity(2 * query.len()), Vec::with_capacity(2 * query.len()));
-    for (i, four) in fours.iter().enumerate() {
-        let table = if i.is_multiple_of(2) { &mut low } else { &mut high };
-        let reach = reach(four);
-        table.extend((0..16u8).map(|pattern| {
-            let sum: f32 =
-                (0..4).map(|bit| if pattern >> bit & 1 == 1 { four[bit] } else { -four[bit] }).sum();
-            // A cast of a float saturates.
-            ((sum + reach) * inverse).round() as u8
-        }));
-    }
+    let (mut low, mut high) = (vec![0; 2 * query.len()], vec![0; 2 * query.len()]);
+    kernels::tables(query, inverse, &mut low, &mut high);
     (low, high, step, bias)
 }
 

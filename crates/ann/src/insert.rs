@@ -41,11 +41,11 @@ pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, new: NewRow<'_
         return corrupt(META, format!("{} key columns, not {}", layout.key_columns, new.keys.len()));
     }
     let row = space.row(new.vector)?;
-    let (query, record) = (space.query(new.vector)?, space.record(&row));
+    let record = space.record(&row);
     let (mut retired, mut first) = (None, None);
     loop {
         store.check()?;
-        let near = space.remembered.lists(store, space)?.near(space, &query, &row);
+        let near = space.remembered.lists(store, space)?.near_with_centroids(space, &row);
         let Some((nearest, others)) = near.lists.split_first() else {
             return corrupt(meta.directory, "the directory is empty");
         };

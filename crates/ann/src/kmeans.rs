@@ -4,7 +4,7 @@ use gemm::Parallelism;
 use pg_answer_vector::distance;
 
 use crate::rotation::splitmix;
-use crate::{Result, second, workers};
+use crate::{Result, select, workers};
 
 /// Rows of a matrix product between two looks for a cancel.
 pub(crate) const BATCH: usize = 512;
@@ -89,6 +89,12 @@ fn multiply(rows: &[f32], centroids: &Points, out: &mut [f32]) {
     }
 }
 
+/// The `n` nearest centroids of a row, from the nearest on, from its products with all centroids and their squared norms.
+pub(crate) fn nearest(products: &[f32], squares: &[f32], n: usize) -> Vec<u32> {
+    let distances = products.iter().zip(squares).map(|(product, square)| square - 2.0 * product);
+    select::in_order(&distances.collect::<Vec<f32>>(), n)
+}
+
 /// For each row the nearest centroid, and its squared distance less the row's squared norm.
 pub(crate) fn assign(
     rows: &[f32],
@@ -99,15 +105,13 @@ pub(crate) fn assign(
 ) {
     products(rows, centroids, scratch);
     out.clear();
+    let mut distances = vec![0.0; centroids.len()];
     out.extend(scratch.chunks_exact(centroids.len()).map(|products| {
-        let mut best = (0, f32::INFINITY);
-        for (i, (product, square)) in products.iter().zip(squares).enumerate() {
-            let distance = square - 2.0 * product;
-            if distance < best.1 {
-                best = (i as u32, distance);
-            }
+        for ((distance, product), square) in distances.iter_mut().zip(products).zip(squares) {
+            *distance = square - 2.0 * product;
         }
-        best
+        let least = select::minimum(&distances);
+        (distances.iter().position(|distance| *distance == least).unwrap_or(0) as u32, least)
     }));
 }
 
@@ -189,10 +193,8 @@ fn near_all(points: &Points, centroids: &Points, mut check: impl FnMut() -> Resu
         products(rows, centroids, &mut scratch);
         workers::share((&scratch, k), (near, NEAR), LEAST_ROWS, |products, near| {
             for (products, near) in products.chunks_exact(k).zip(near.chunks_exact_mut(NEAR)) {
-                let distances: Vec<f32> =
-                    products.iter().zip(&squares).map(|(product, square)| square - 2.0 * product).collect();
-                let found = second::nearest(&distances, NEAR);
-                near.iter_mut().zip(found).for_each(|(near, i)| *near = i as u32);
+                let found = nearest(products, &squares, NEAR);
+                near.iter_mut().zip(found).for_each(|(near, found)| *near = found);
             }
         });
     }

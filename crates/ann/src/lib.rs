@@ -33,6 +33,7 @@ mod regroup;
 mod rotation;
 pub mod search;
 mod second;
+mod select;
 mod source;
 pub mod space;
 pub mod store;

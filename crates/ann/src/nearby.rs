@@ -8,9 +8,9 @@ use crate::directory::{self, Encoded, List};
 use crate::kernels::{self, Groups, LANES};
 use crate::list::{FACTOR_LEN, upper_half};
 use crate::meta::Meta;
-use crate::space::{ListBase, Query, Row};
+use crate::space::{Query, Row};
 use crate::store::PageStore;
-use crate::{Metric, Result, Space, second};
+use crate::{Result, Space, second, select};
 
 /// Lists that are put into order at a time, at least.
 const SORTED: usize = 64;
@@ -19,7 +19,7 @@ const SORTED: usize = 64;
 const CHOSEN: f64 = 1.5;
 const MORE: usize = 64;
 /// Lists that seem the nearest to a row by one-bit codes, of which the nearest are found.
-const LIKELY: usize = 96;
+const LIKELY: usize = 48;
 
 /// The lists of an index at one time.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct Lists {
     /// Their centroids, as the directory has them, one after the other.
     records: Vec<u8>,
     record: usize,
+    /// Squared norms of the centroids.
+    squares: Vec<f32>,
     /// One-bit codes of the centroids in groups of sixteen, and their factors.
     codes: Vec<u8>,
     adds: Vec<u8>,
@@ -59,7 +61,8 @@ impl Remembered {
 }
 
 impl Lists {
-    fn new(space: &Space, version: u32, entries: &[Encoded]) -> Self {
+    /// Those of the directory at the given version.
+    pub fn new(space: &Space, version: u32, entries: &[Encoded]) -> Self {
         let (code, zeros) = (space.bits / 8, vec![0.0; space.width]);
         let padded = entries.len().next_multiple_of(LANES);
         let mut codes = vec![0; padded * code];
@@ -78,6 +81,10 @@ impl Lists {
             lists: entries.iter().map(|(list, _)| *list).collect(),
             records: entries.iter().flat_map(|(_, record)| record).copied().collect(),
             record: record_len(space.width),
+            squares: entries
+                .iter()
+                .map(|(_, record)| Record::new(record).squared(space.width) as f32)
+                .collect(),
             codes,
             adds,
             scales,
@@ -88,41 +95,50 @@ impl Lists {
         Record::new(&self.records[i * self.record..][..self.record])
     }
 
-    /// About how far each list is from a query, with its place.
-    fn estimate(&self, space: &Space, query: &Query) -> Vec<(f32, u32)> {
+    /// About how far each list is from a query.
+    fn estimate(&self, space: &Space, query: &Query) -> Vec<f32> {
         let masks = vec![u16::MAX; self.lists.len().div_ceil(LANES)];
         let mut estimates = vec![0.0; LANES * masks.len()];
         let groups = Groups { codes: &self.codes, adds: &self.adds, scales: &self.scales };
         let origin = space.origin_base(query) as f32;
         kernels::score(groups, query.scale(origin), &masks, &mut estimates);
-        estimates.into_iter().zip(0..self.lists.len() as u32).collect()
+        estimates.truncate(self.lists.len());
+        // What is beyond single precision is far.
+        estimates.iter_mut().filter(|to| to.is_nan()).for_each(|to| *to = f32::INFINITY);
+        estimates
     }
 
-    /// The list for a row, and those that its second is chosen from; none if there is no list. `query` is for the same vector.
-    pub fn near(&self, space: &Space, query: &Query, row: &Row) -> Near {
-        let mut likely = match space.metric {
-            // Its estimates are of products, whereas lists are made of what is near.
-            Metric::InnerProduct => (0..self.lists.len() as u32).map(|i| (0.0, i)).collect(),
-            _ => self.estimate(space, query),
+    /// How far a list is from a query.
+    fn base(&self, space: &Space, query: &Query, place: usize) -> f64 {
+        space.list_base(query, self.record(place), f64::from(self.squares[place]))
+    }
+
+    /// Places of the list for a row and of those that its second is chosen from, from the nearest on; none if there is no list.
+    pub fn near(&self, space: &Space, row: &Row) -> Vec<u32> {
+        let likely: Vec<u32> = match space.query_of(row) {
+            Some(query) if self.lists.len() > LIKELY => {
+                let likely = select::least(&self.estimate(space, &query), LIKELY);
+                likely.into_iter().map(|(_, place)| place).collect()
+            }
+            _ => (0..self.lists.len() as u32).collect(),
         };
-        if space.metric != Metric::InnerProduct && likely.len() > LIKELY {
-            likely.select_nth_unstable_by(LIKELY, |a, b| a.0.total_cmp(&b.0));
-            likely.truncate(LIKELY);
-        }
-        let distance = |(_, i): &(f32, u32)| {
-            let record = self.record(*i as usize);
-            record.squared(row.y.len()) as f32 - 2.0 * record.dot(&row.y)
+        let distance = |place: &u32| {
+            let record = self.record(*place as usize);
+            self.squares[*place as usize] - 2.0 * record.dot(&row.y)
         };
         let distances: Vec<f32> = likely.iter().map(distance).collect();
-        let with_centroid = |i: usize| {
+        let nearest = select::in_order(&distances, second::NEAREST);
+        nearest.into_iter().map(|at| likely[at as usize]).collect()
+    }
+
+    /// As [`Self::near`], with their centroids.
+    pub fn near_with_centroids(&self, space: &Space, row: &Row) -> Near {
+        let with_centroid = |place: u32| {
             let mut centroid = vec![0.0; row.y.len()];
-            self.record(i).add_to(&mut centroid);
-            (self.lists[i], centroid)
+            self.record(place as usize).add_to(&mut centroid);
+            (self.lists[place as usize], centroid)
         };
-        let lists = second::nearest(&distances, 1 + second::CANDIDATES)
-            .into_iter()
-            .map(|at| with_centroid(likely[at].1 as usize))
-            .collect();
+        let lists = self.near(space, row).into_iter().map(with_centroid).collect();
         Near { lists, all: self.lists.len() }
     }
 }
@@ -137,9 +153,10 @@ pub(crate) struct Near {
 /// Lists in the order of their distance from a query. They are sorted as far as somebody asks: a search visits few.
 pub(crate) struct ByDistance {
     lists: Arc<Lists>,
-    /// Estimated distances and places of all lists; those that are in `exact` come first.
-    estimates: Vec<(f32, u32)>,
-    exact: Vec<(List, ListBase)>,
+    /// Estimated distances of all lists; NaN for those that are in `exact`.
+    estimates: Vec<f32>,
+    /// Lists and their distances, as [`Space::list_base`] has them.
+    exact: Vec<(List, f64)>,
     /// How many of `exact` are in order.
     sorted: usize,
 }
@@ -156,11 +173,11 @@ impl ByDistance {
     }
 
     /// The list that `before` others are nearer than.
-    pub fn get(&mut self, space: &Space, query: &Query, before: usize) -> Option<(List, ListBase)> {
+    pub fn get(&mut self, space: &Space, query: &Query, before: usize) -> Option<(List, f64)> {
         if before >= self.sorted && before < self.len() {
             let more = self.len().min(SORTED.max(2 * self.sorted).max(before + 1));
             self.measure(space, query, ((more as f64 * CHOSEN) as usize + MORE).min(self.len()));
-            let order = |a: &(_, ListBase), b: &(_, ListBase)| a.1.base.total_cmp(&b.1.base);
+            let order = |a: &(_, f64), b: &(_, f64)| a.1.total_cmp(&b.1);
             let rest = &mut self.exact[self.sorted..];
             if more - self.sorted < rest.len() {
                 rest.select_nth_unstable_by(more - self.sorted, order);
@@ -173,20 +190,17 @@ impl ByDistance {
 
     /// Measures the distances of those `count` lists that seem to be the nearest.
     fn measure(&mut self, space: &Space, query: &Query, count: usize) {
-        let done = self.exact.len();
-        let rest = &mut self.estimates[done..];
-        if count - done < rest.len() {
-            rest.select_nth_unstable_by(count - done, |a, b| a.0.total_cmp(&b.0));
+        let more = select::least(&self.estimates, count.saturating_sub(self.exact.len()));
+        for (_, place) in more {
+            let at = place as usize;
+            self.estimates[at] = f32::NAN;
+            let base = self.lists.base(space, query, at);
+            self.exact.push((self.lists.lists[at], base));
         }
-        let Self { lists, exact, .. } = self;
-        exact.extend(rest[..count - done].iter().map(|(_, place)| {
-            let place = *place as usize;
-            (lists.lists[place], space.list_base(query, lists.record(place)))
-        }));
     }
 
     /// A list that [`Self::get`] has returned.
-    pub fn seen(&self, before: usize) -> (List, ListBase) {
+    pub fn seen(&self, before: usize) -> (List, f64) {
         self.exact[before]
     }
 }
@@ -194,6 +208,7 @@ impl ByDistance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Metric;
     use crate::code::{Norm, encode};
     use crate::rotation::splitmix;
 
@@ -218,16 +233,14 @@ mod tests {
                 let mut by_distance = ByDistance::new(lists.clone(), &space, &query);
                 let bases: Vec<(u32, f64)> = (0..)
                     .map_while(|i| by_distance.get(&space, &query, i))
-                    .map(|(list, base)| (list.id, base.base))
+                    .map(|(list, base)| (list.id, base))
                     .collect();
                 let mut ids: Vec<u32> = bases.iter().map(|(id, _)| *id).collect();
                 ids.sort_unstable();
                 assert!(ids.into_iter().eq(0..LISTS as u32), "{metric:?}");
                 assert!(by_distance.get(&space, &query, LISTS).is_none());
-                let mut exact: Vec<f64> = entries
-                    .iter()
-                    .map(|(_, record)| space.list_base(&query, Record::new(record)).base)
-                    .collect();
+                let mut exact: Vec<f64> =
+                    entries.iter().map(|(_, record)| space.list_base(&query, Record::new(record))).collect();
                 exact.sort_unstable_by(f64::total_cmp);
                 found += bases[..SORTED].iter().filter(|(_, base)| *base <= exact[SORTED - 1]).count();
             }

@@ -219,7 +219,8 @@ impl Target {
         for (i, (spot, products)) in spots.iter().zip(products.chunks_exact(self.centroids.len())).enumerate()
         {
             let y = points.get(i);
-            let (first, second) = second::lists_of(y, products, &self.squares, &self.centroids);
+            let near = kmeans::nearest(products, &self.squares, second::NEAREST);
+            let (first, second) = second::lists_of(y, &near, &self.centroids);
             let (first, other) = (first as usize, second.map(|second| second as usize));
             let to = match spot.second {
                 false => [Some((first, false)), other.filter(|_| self.adds_seconds).map(|to| (to, true))],

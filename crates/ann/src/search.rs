@@ -11,9 +11,9 @@ use crate::meta::{META, Meta, Reach};
 use crate::nearby::ByDistance;
 use crate::page::{self, Chain};
 use crate::records::{self, Place};
-use crate::space::{ListBase, Query};
+use crate::space::Query;
 use crate::store::{Block, NO_BLOCK, PageStore};
-use crate::{Metric, Result, RowId, Space};
+use crate::{Metric, Result, RowId, Space, select};
 
 /// How hard a search tries.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -241,9 +241,8 @@ impl Search {
         let rarity = (self.depth() / share).ln();
         let times = (rarity * (linear + square * rarity)).exp();
         let next = self.work.visited;
-        let base = |list: Option<(_, ListBase)>| list.map_or(0.0, |(_, base)| base.base);
-        let mut list = |at| base(self.lists.get(space, &self.query, at));
-        let farther = list(next) - list(0);
+        let mut base = |at| self.lists.get(space, &self.query, at).map_or(0.0, |(_, base)| base);
+        let farther = base(next) - base(0);
         self.reach.contains(next, farther, times)
     }
 
@@ -269,7 +268,7 @@ impl Search {
                 };
                 store.prefetch(soon, &beginnings);
                 let before = self.left;
-                self.score(page, base.base as f32);
+                self.score(page, base as f32);
                 if self.left > before {
                     self.pages.push(Scored { block, list: order as u32, first });
                 } else {
@@ -311,25 +310,7 @@ impl Search {
 
     /// Takes about the `n` entries with the least scores; their places in `scores`, ascending.
     fn pick(&mut self, n: usize) -> Vec<u32> {
-        let most = 2 * n.min(self.left);
-        let mut least: Vec<(f32, u32)> = Vec::with_capacity(most + LANES);
-        let mut threshold = f32::INFINITY;
-        for (group, scores) in self.scores.as_chunks::<LANES>().0.iter().enumerate() {
-            if scores.iter().map(|score| u32::from(*score <= threshold)).sum::<u32>() == 0 {
-                continue;
-            }
-            for (i, score) in scores.iter().enumerate() {
-                if *score <= threshold {
-                    least.push((*score, (group * LANES + i) as u32));
-                }
-            }
-            if least.len() > most {
-                threshold = keep_least(&mut least, n);
-            }
-        }
-        if least.len() > n {
-            keep_least(&mut least, n);
-        }
+        let least = select::least(&self.scores, n);
         let mut places: Vec<u32> = least.into_iter().map(|(_, place)| place).collect();
         places.sort_unstable();
         for place in &places {
@@ -402,11 +383,4 @@ impl Search {
         }
         Ok(())
     }
-}
-
-/// Keeps the `n` least, and returns the largest of them.
-fn keep_least(scores: &mut Vec<(f32, u32)>, n: usize) -> f32 {
-    scores.select_nth_unstable_by(n - 1, |a, b| a.0.total_cmp(&b.0));
-    scores.truncate(n);
-    scores[n - 1].0
 }

@@ -105,15 +105,6 @@ pub struct Query {
     bias: f32,
 }
 
-/// Distance of a query to the centroid of a list.
-#[derive(Debug, Clone, Copy)]
-pub struct ListBase {
-    /// Squared distance, or the negative product.
-    pub base: f64,
-    /// Squared norm of the centroid.
-    pub squared: f64,
-}
-
 impl Space {
     /// A space with a random rotation. The mean is zero until [`Space::set_mean`].
     ///
@@ -248,9 +239,21 @@ impl Space {
         } else {
             y.iter_mut().zip(&self.mean).for_each(|(y, m)| *y -= m);
         }
+        if self.metric == Metric::L1 {
+            norm = norm_l1(x) + norm_l1(&y);
+        }
+        Ok(self.query_at(y, norm, offset, bounded))
+    }
+
+    /// A row as a query, if rows are as near to each other as lists are by their centroids.
+    pub(crate) fn query_of(&self, row: &Row) -> Option<Query> {
+        let bounded = row.kind != RowKind::Unbounded;
+        (self.metric != Metric::InnerProduct).then(|| self.query_at(row.y.clone(), row.norm, 0.0, bounded))
+    }
+
+    fn query_at(&self, y: Vec<f32>, norm: f64, offset: f64, bounded: bool) -> Query {
         let squared = y.iter().map(|y| f64::from(*y) * f64::from(*y)).sum();
         let (low, high, step, bias) = if self.metric == Metric::L1 {
-            norm = norm_l1(x) + norm_l1(&y);
             let mut rotated = y.clone();
             self.rotation.apply(&mut rotated);
             code::tables(&rotated[..self.bits])
@@ -258,7 +261,7 @@ impl Space {
             code::tables(&y[..self.bits])
         };
         let undefined = self.metric == Metric::Cosine && norm == 0.0;
-        Ok(Query { y, squared, norm, offset, bounded, undefined, low, high, step, bias })
+        Query { y, squared, norm, offset, bounded, undefined, low, high, step, bias }
     }
 
     /// Distance of a query to the origin, as [`Self::list_base`] has it.
@@ -269,15 +272,13 @@ impl Space {
         }
     }
 
-    /// Distance of a query to a list's centroid.
-    pub(crate) fn list_base(&self, query: &Query, centroid: Record<'_>) -> ListBase {
+    /// Squared distance of a query to a list's centroid, whose squared norm is given, or the negative product.
+    pub(crate) fn list_base(&self, query: &Query, centroid: Record<'_>, squared: f64) -> f64 {
         let product = f64::from(centroid.dot(&query.y));
-        let squared = centroid.squared(self.width);
-        let base = match self.metric {
+        match self.metric {
             Metric::InnerProduct => self.origin_base(query) - product,
             _ => (self.origin_base(query) + squared - 2.0 * product).max(0.0),
-        };
-        ListBase { base, squared }
+        }
     }
 
     /// A number that is not above the distance of the query to a row, as the operator computes it.

@@ -58,6 +58,55 @@ pub(super) fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
     low.iter().chain(&high).sum()
 }
 
+#[inline(always)]
+pub(super) fn squared_bytes(code: &[i8]) -> u32 {
+    let mut sums = [0i32; WIDE];
+    for code in code.as_chunks::<WIDE>().0 {
+        for i in 0..WIDE {
+            sums[i] += i32::from(i16::from(code[i]) * i16::from(code[i]));
+        }
+    }
+    sums.iter().sum::<i32>() as u32
+}
+
+#[inline(always)]
+pub(super) fn quantize(x: &[f32], factor: f32, most: f32, out: &mut [i8]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = (x * factor).round_ties_even().clamp(-most, most) as i32 as i8;
+    }
+}
+
+/// Signs of four numbers in each of 16 patterns.
+const SIGNS: [[f32; 16]; 4] = {
+    let mut signs = [[-1.0; 16]; 4];
+    let mut at = 0;
+    while at < 64 {
+        if at % 16 >> (at / 16) & 1 == 1 {
+            signs[at / 16][at % 16] = 1.0;
+        }
+        at += 1;
+    }
+    signs
+};
+
+#[inline(always)]
+pub(super) fn tables(query: &[f32], factor: f32, low: &mut [u8], high: &mut [u8]) {
+    let tables = low.as_chunks_mut::<16>().0.iter_mut().zip(high.as_chunks_mut::<16>().0);
+    for (eight, (low, high)) in query.as_chunks::<8>().0.iter().zip(tables) {
+        for (four, table) in eight.as_chunks::<4>().0.iter().zip([low, high]) {
+            let reach = four[0].abs() + four[1].abs() + four[2].abs() + four[3].abs();
+            for i in 0..16 {
+                let sum = SIGNS[0][i] * four[0]
+                    + SIGNS[1][i] * four[1]
+                    + SIGNS[2][i] * four[2]
+                    + SIGNS[3][i] * four[3];
+                // Rounded: no sum is below zero, but for rounding.
+                table[i] = ((sum + reach) * factor + 0.5).clamp(0.0, 255.0) as i32 as u8;
+            }
+        }
+    }
+}
+
 /// Sums of the table entries that the bytes of 16 codes select.
 #[inline(always)]
 pub(super) fn sums(codes: &[u8], tables: Tables<'_>) -> [u32; LANES] {

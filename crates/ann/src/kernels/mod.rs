@@ -55,6 +55,9 @@ pub struct KernelSet {
     hadamard: unsafe fn(&mut [f32]),
     dot_bytes: unsafe fn(&[f32], &[i8]) -> f32,
     dot_nibbles: unsafe fn(&[f32], &[u8]) -> f32,
+    squared_bytes: unsafe fn(&[i8]) -> u32,
+    quantize: unsafe fn(&[f32], f32, f32, &mut [i8]),
+    tables: unsafe fn(&[f32], f32, &mut [u8], &mut [u8]),
     score: unsafe fn(Groups<'_>, Scale<'_>, &[u16], &mut [f32]) -> usize,
     within: unsafe fn(&[u8], i64, i64, &mut [u16]),
 }
@@ -64,6 +67,9 @@ static PORTABLE: KernelSet = KernelSet {
     hadamard: generic::hadamard,
     dot_bytes: generic::dot_bytes,
     dot_nibbles: generic::dot_nibbles,
+    squared_bytes: generic::squared_bytes,
+    quantize: generic::quantize,
+    tables: generic::tables,
     score: |groups, scale, masks, estimates| generic::score(groups, scale, masks, estimates, generic::sums),
     within: generic::within,
 };
@@ -107,6 +113,24 @@ impl KernelSet {
     pub fn dot_nibbles(&'static self, q: &[f32], code: &[u8]) -> f32 {
         // SAFETY: as above.
         unsafe { (self.dot_nibbles)(q, code) }
+    }
+
+    /// See [`squared_bytes`].
+    pub fn squared_bytes(&'static self, code: &[i8]) -> u32 {
+        // SAFETY: as above.
+        unsafe { (self.squared_bytes)(code) }
+    }
+
+    /// See [`quantize`].
+    pub fn quantize(&'static self, x: &[f32], factor: f32, most: f32, out: &mut [i8]) {
+        // SAFETY: as above.
+        unsafe { (self.quantize)(x, factor, most, out) }
+    }
+
+    /// See [`tables`].
+    pub fn tables(&'static self, query: &[f32], factor: f32, low: &mut [u8], high: &mut [u8]) {
+        // SAFETY: as above.
+        unsafe { (self.tables)(query, factor, low, high) }
     }
 
     /// See [`score`].
@@ -161,6 +185,26 @@ pub fn dot_nibbles(q: &[f32], code: &[u8]) -> f32 {
     best().dot_nibbles(q, code)
 }
 
+/// Sum of the squares; the length is a multiple of 64.
+#[inline]
+pub fn squared_bytes(code: &[i8]) -> u32 {
+    best().squared_bytes(code)
+}
+
+/// Rounds numbers times a factor to whole ones, the even one of two that are as near, from `-most` to `most`, which is 127 at
+/// most.
+#[inline]
+pub fn quantize(x: &[f32], factor: f32, most: f32, out: &mut [i8]) {
+    best().quantize(x, factor, most, out);
+}
+
+/// The tables of a query, of 8 dimensions after the other: what each pattern of signs of four dimensions makes of their sum, plus
+/// the sum of their absolute values, times a factor.
+#[inline]
+pub fn tables(query: &[f32], factor: f32, low: &mut [u8], high: &mut [u8]) {
+    best().tables(query, factor, low, high);
+}
+
 /// Estimates the distances of those codes of some groups that the masks have a bit for; the others get NaN. Returns how many
 /// are numbers. The bytes of a code are a multiple of 8, [`MOST_BYTES`] at most.
 #[inline]
@@ -190,6 +234,24 @@ mod tests {
                 let code: Vec<i8> = (0..width).map(|_| byte() as i8).collect();
                 let want: f64 = q.iter().zip(&code).map(|(q, c)| f64::from(*q) * f64::from(*c)).sum();
                 assert!((f64::from(set.dot_bytes(&q, &code)) - want).abs() < 0.05, "{} {width}", set.name);
+
+                let want: u32 = code.iter().map(|c| u32::from(c.unsigned_abs()).pow(2)).sum();
+                assert_eq!(set.squared_bytes(&code), want, "{} {width}", set.name);
+                let mut numbers = vec![0; width];
+                set.quantize(&q, 130.0, 127.0, &mut numbers);
+                let rounded = |q: &f32| (q * 130.0).round_ties_even().clamp(-127.0, 127.0) as i8;
+                assert!(numbers.iter().eq(&q.iter().map(rounded).collect::<Vec<_>>()), "{}", set.name);
+
+                let (mut low, mut high) = (vec![0; 2 * width], vec![0; 2 * width]);
+                set.tables(&q, 31.5, &mut low, &mut high);
+                for (i, four) in q.as_chunks::<4>().0.iter().enumerate() {
+                    let table = &[&low, &high][i % 2][i / 2 * 16..][..16];
+                    for (pattern, entry) in table.iter().enumerate() {
+                        let sign = |bit: usize| if pattern >> bit & 1 == 1 { four[bit] } else { -four[bit] };
+                        let sum: f32 = (0..4).map(|bit| sign(bit) + four[bit].abs()).sum();
+                        assert!((31.5 * sum - f32::from(*entry)).abs() < 0.501, "{} {i} {pattern}", set.name);
+                    }
+                }
 
                 let nibbles: Vec<u8> = (0..width / 2).map(|_| byte()).collect();
                 let number = |i: usize| {

@@ -26,6 +26,21 @@ macro_rules! compiled_for {
             }
 
             #[target_feature(enable = $features)]
+            pub(super) unsafe fn squared_bytes(code: &[i8]) -> u32 {
+                generic::squared_bytes(code)
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn quantize(x: &[f32], factor: f32, most: f32, out: &mut [i8]) {
+                generic::quantize(x, factor, most, out)
+            }
+
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn tables(query: &[f32], factor: f32, low: &mut [u8], high: &mut [u8]) {
+                generic::tables(query, factor, low, high)
+            }
+
+            #[target_feature(enable = $features)]
             pub(super) unsafe fn score(
                 groups: Groups<'_>,
                 scale: Scale<'_>,
@@ -54,6 +69,9 @@ pub(super) static AVX2: KernelSet = KernelSet {
     hadamard: avx2::hadamard,
     dot_bytes: avx2::dot_bytes,
     dot_nibbles: avx2::dot_nibbles,
+    squared_bytes: avx2::squared_bytes,
+    quantize: avx2::quantize,
+    tables: avx2::tables,
     score: avx2::score,
     within: avx2::within,
 };
@@ -63,6 +81,9 @@ pub(super) static AVX512: KernelSet = KernelSet {
     hadamard: avx512::hadamard,
     dot_bytes: avx512::dot_bytes,
     dot_nibbles: avx512::dot_nibbles,
+    squared_bytes: avx512::squared_bytes,
+    quantize: avx512::quantize,
+    tables: avx512::tables,
     score: avx512::score,
     within: avx512::within,
 };
