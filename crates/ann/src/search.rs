@@ -38,7 +38,10 @@ const AHEAD: usize = 4;
 /// fitted to recall with a tenth and a hundredth of the rows. The same for rows of which one in n passes a filter, fitted to a
 /// thousandth, too: the best of them are refined, whereas of rows further down some are not.
 const SPREAD: (f64, f64) = (0.25, 0.073);
-const SPREAD_OF_FILTERED: (f64, f64) = (0.15, 0.08);
+const SPREAD_OF_FILTERED: (f64, f64) = (0.2, 0.075);
+/// The exponent grows by so many times what the recall falls short of 0.95, down to 0.85: a search that visits few lists knows
+/// only the nearest.
+const SPREAD_BELOW: f64 = 4.0;
 
 /// A row, and a number that is not above its distance. NaN stands for a distance that is NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,6 +114,8 @@ pub struct Search {
     reach: Reach,
     /// Entries to refine for each of the first rows.
     refine: f64,
+    /// What the exponent of [`SPREAD`] is multiplied with.
+    spread: f64,
     /// Rows to return before the search is widened.
     quota: usize,
     returned: usize,
@@ -169,6 +174,7 @@ impl Search {
             lists,
             reach,
             refine,
+            spread: 1.0 + SPREAD_BELOW * (0.95 - effort.recall).clamp(0.0, 0.1),
             quota: 0,
             returned: 0,
             pages: Vec::new(),
@@ -239,7 +245,7 @@ impl Search {
             false => (SPREAD_OF_FILTERED, passing),
         };
         let rarity = (self.depth() / share).ln();
-        let times = (rarity * (linear + square * rarity)).exp();
+        let times = (self.spread * rarity * (linear + square * rarity)).exp();
         let next = self.work.visited;
         let mut base = |at| self.lists.get(space, &self.query, at).map_or(0.0, |(_, base)| base);
         let farther = base(next) - base(0);
