@@ -239,8 +239,7 @@ mod tests {
                 ids.sort_unstable();
                 assert!(ids.into_iter().eq(0..LISTS as u32), "{metric:?}");
                 assert!(by_distance.get(&space, &query, LISTS).is_none());
-                let mut exact: Vec<f64> =
-                    entries.iter().map(|(_, record)| space.list_base(&query, Record::new(record))).collect();
+                let mut exact: Vec<f64> = (0..LISTS).map(|i| lists.base(&space, &query, i)).collect();
                 exact.sort_unstable_by(f64::total_cmp);
                 found += bases[..SORTED].iter().filter(|(_, base)| *base <= exact[SORTED - 1]).count();
             }
