@@ -10,7 +10,7 @@ fn details_tell_what_an_answer_rests_on() -> Result<()> {
     let (_, mut client) = session("details")?;
     docs(&mut client)?;
     let row = client.query_one(
-        "SELECT answer, refused, confidence, citations, passages, answering_model, prompt_tokens, answer_tokens, retrieve_ms,
+        "SELECT answer, refused, confidence, citations, passages, model, prompt_tokens, answer_tokens, retrieve_ms,
                 first_token_ms, total_ms FROM rag_answer_details($1, 'docs', max_tokens => 48)",
         &[&QUESTION],
     )?;
