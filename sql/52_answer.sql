@@ -55,13 +55,17 @@ CREATE FUNCTION pg_answer_prompt(
 COMMENT ON FUNCTION pg_answer_prompt(text, text[], text[], text, text, text, integer) IS 'the prompt for an answer from some passages';
 
 CREATE FUNCTION pg_answer_write(
-    query text, contents text[], titles text[], system text, message text, model text, max_tokens integer, context_tokens integer,
+    query text, contents text[], titles text[], read integer, system text, message text, model text, max_tokens integer, context_tokens integer,
     temperature double precision, seed bigint, on_unsupported text)
     RETURNS TABLE (answer text, support double precision, citations jsonb, model text, prompt_tokens integer, answer_tokens integer,
                    first_token_ms double precision, write_ms double precision)
     AS 'MODULE_PATHNAME', 'pg_answer_write_wrapper' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000000 ROWS 1;
-COMMENT ON FUNCTION pg_answer_write(text, text[], text[], text, text, text, integer, integer, double precision, bigint, text) IS
-    'an answer from some passages, each sentence checked and cited; NULL when they support none';
+COMMENT ON FUNCTION pg_answer_write(text, text[], text[], integer, text, text, text, integer, integer, double precision, bigint, text) IS
+    'an answer from the first passages (NULL: all), each sentence looked up in all and cited; NULL when they support none';
+
+CREATE FUNCTION pg_answer_attempts(passages integer) RETURNS integer[]
+    AS 'MODULE_PATHNAME', 'pg_answer_attempts_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION pg_answer_attempts(integer) IS 'how many of so many passages to read, one attempt after the other';
 
 CREATE FUNCTION pg_answer_refusal(query text, wanted text) RETURNS text
     AS 'MODULE_PATHNAME', 'pg_answer_refusal_wrapper' LANGUAGE C IMMUTABLE PARALLEL SAFE;
@@ -139,9 +143,9 @@ BEGIN
     PERFORM @extschema@.pg_answer_check_answer(model_wanted, max_tokens, context_tokens, temperature, on_unsupported);
     e := @extschema@.pg_answer_evidence(query, wanted, k, mode, filter, rerank, expand, min_similarity, max_unknown, model_wanted);
     p := @extschema@.pg_answer_prompt_for(wanted);
-    -- A small model that answers wrongly from several passages may do right with the best alone.
-    FOREACH read IN ARRAY CASE WHEN NOT e.enough THEN '{0}' WHEN cardinality(e.contents) > 1 THEN ARRAY[cardinality(e.contents), 1] ELSE '{1}' END LOOP
-        SELECT * INTO w FROM @extschema@.pg_answer_write(query, e.contents[1:read], e.titles[1:read], p.system, p.message, model_wanted, max_tokens,
+    -- Of nothing the model is not asked.
+    FOREACH read IN ARRAY CASE WHEN e.enough THEN @extschema@.pg_answer_attempts(cardinality(e.contents)) ELSE '{0}' END LOOP
+        SELECT * INTO w FROM @extschema@.pg_answer_write(query, e.contents, e.titles, read, p.system, p.message, model_wanted, max_tokens,
                                                          context_tokens, temperature, seed, on_unsupported) AS t;
         prompt_tokens := coalesce(prompt_tokens, 0) + w.prompt_tokens;
         answer_tokens := coalesce(answer_tokens, 0) + w.answer_tokens;
@@ -183,7 +187,7 @@ CREATE FUNCTION rag_answer_details(
     context_tokens integer DEFAULT 2048,
     temperature double precision DEFAULT 0,
     seed bigint DEFAULT NULL,
-    OUT answer text, OUT refused boolean, OUT confidence double precision, OUT citations jsonb, OUT passages jsonb, OUT answering_model text,
+    OUT answer text, OUT refused boolean, OUT confidence double precision, OUT citations jsonb, OUT passages jsonb, OUT model text,
     OUT prompt_tokens integer, OUT answer_tokens integer, OUT retrieve_ms double precision, OUT first_token_ms double precision,
     OUT total_ms double precision)
     LANGUAGE sql VOLATILE PARALLEL RESTRICTED COST 10000000 AS $$
@@ -230,14 +234,15 @@ CREATE FUNCTION rag_prompt(
     context_tokens integer DEFAULT 2048,
     min_similarity double precision DEFAULT 0.4)
     RETURNS text LANGUAGE sql VOLATILE PARALLEL RESTRICTED COST 100000 AS $$
-    SELECT @extschema@.pg_answer_prompt($1, e.contents, e.titles, p.system, p.message, $8, $9)
+    SELECT @extschema@.pg_answer_prompt($1, e.contents[1:a.read], e.titles[1:a.read], p.system, p.message, $8, $9)
         FROM @extschema@.pg_answer_checked_sources($2, $3, $4, $7, $8, 1, $9, 0, 'drop') AS s(wanted),
              LATERAL @extschema@.pg_answer_evidence($1, s.wanted, $3, $4, $5, $6, $7, $10, NULL, $8) AS e,
+             LATERAL (SELECT coalesce((@extschema@.pg_answer_attempts(cardinality(e.contents)))[1], 0)) AS a(read),
              LATERAL @extschema@.pg_answer_prompt_for(s.wanted) AS p
         WHERE $1 IS NOT NULL
 $$;
 COMMENT ON FUNCTION rag_prompt(text, text, integer, text, jsonb, boolean, integer, text, integer, double precision) IS
-    'the exact prompt that rag_answer would give to the model, which is not run';
+    'the exact prompt that rag_answer would give to the model at first, which is not run';
 
 CREATE FUNCTION rag_answer(
     query text,
@@ -254,7 +259,7 @@ CREATE FUNCTION rag_answer(
     SELECT CASE WHEN $1 IS NOT NULL THEN coalesce(w.answer, @extschema@.pg_answer_refusal($1, $10)) END
         FROM @extschema@.pg_answer_prompt_for(NULL) AS p,
              LATERAL @extschema@.pg_answer_write(coalesce($1, ''), CASE WHEN $1 IS NULL THEN '{}' ELSE coalesce($2, '{}') END,
-                 CASE WHEN $1 IS NULL THEN '{}' ELSE coalesce($3, '{}') END, p.system, p.message, $4, $5, $6, $7, $8, $9) AS w
+                 CASE WHEN $1 IS NULL THEN '{}' ELSE coalesce($3, '{}') END, NULL, p.system, p.message, $4, $5, $6, $7, $8, $9) AS w
 $$;
 COMMENT ON FUNCTION rag_answer(text, text[], text[], text, integer, integer, double precision, bigint, text, text) IS
     'answers a question from the passages given, citing them as [1], [2], ...';

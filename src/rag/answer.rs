@@ -5,7 +5,7 @@ use std::time::Instant;
 use pg_answer_inference::decoder::{Message, Prompt};
 use pg_answer_inference::{LanguageModel, Result};
 use pg_answer_rag::refusal::{REFUSAL, refusal};
-use pg_answer_rag::{Checked, Passage, Prompts, Unsupported, pack};
+use pg_answer_rag::{Checked, Passage, Prompts, Unsupported, attempts, pack};
 use pg_answer_text::language::Language;
 use pgrx::prelude::*;
 use pgrx::{Array, JsonB};
@@ -22,37 +22,22 @@ use crate::source::integer;
 pub(super) struct Task<'a> {
     query: &'a str,
     pub(super) model: String,
-    pub(super) passages: Vec<Passage>,
-    /// Which of the passages given each of them is, from 0.
-    places: Vec<usize>,
+    passages: Vec<Passage>,
 }
 
 impl<'a> Task<'a> {
-    /// The first of `given`, with their places, that fit.
-    pub(super) fn new(
-        query: &'a str,
-        given: &[(usize, Passage)],
-        model: Option<&str>,
-        context_tokens: i32,
-    ) -> Self {
+    /// The first of `given` that fit.
+    pub(super) fn new(query: &'a str, given: &[Passage], model: Option<&str>, context_tokens: i32) -> Self {
         let budget = budget(context_tokens);
         let model = model.map_or_else(settings::generation_model, str::to_owned);
-        let packed = if given.is_empty() {
+        let passages = if given.is_empty() {
             Vec::new()
         } else {
-            let count = |passages: &[Passage]| {
-                with_decoder(&model, |decoder, _| pack(passages, budget, |text| decoder.count_tokens(text)))
-            };
-            count(&given.iter().map(|(_, passage)| passage.clone()).collect::<Vec<_>>()).or_raise()
+            let packed =
+                with_decoder(&model, |decoder, _| pack(given, budget, |text| decoder.count_tokens(text)));
+            packed.or_raise()
         };
-        // Packing keeps the order; only a single passage may have been cut.
-        let mut rest = given.iter();
-        let places = packed
-            .iter()
-            .filter_map(|p| rest.find(|(_, g)| g.content.starts_with(&p.content) && g.title == p.title))
-            .map(|(place, _)| *place)
-            .collect();
-        Self { query, model, passages: packed, places }
+        Self { query, model, passages }
     }
 
     pub(super) fn asked(&self, system: &str, message: &str) -> Asked {
@@ -72,24 +57,24 @@ impl<'a> Task<'a> {
             frame: messages("", &[]).unwrap_or_default(),
         }
     }
+}
 
-    /// What supports an answer, for SQL: passages by the places that they were given in, from 1.
-    fn citations(&self, checked: &Checked) -> JsonB {
-        let citation = |c: &pg_answer_rag::check::Citation| {
-            let content = &self.passages[c.passage].content;
-            let start = content[..c.quote.start].chars().count();
-            let quote = &content[c.quote.clone()];
-            json!({
-                "passage": c.passage + 1,
-                "place": self.places.get(c.passage).map(|place| place + 1),
-                "quote": quote,
-                "start_char": start,
-                "end_char": start + quote.chars().count(),
-                "support": c.support,
-            })
-        };
-        JsonB(Value::Array(checked.citations.iter().map(citation).collect()))
-    }
+/// What supports an answer, for SQL: passages by the places that they were given in, from 1.
+fn citations(checked: &Checked, passages: &[Passage], places: &[usize]) -> JsonB {
+    let citation = |c: &pg_answer_rag::check::Citation| {
+        let content = &passages[c.passage].content;
+        let start = content[..c.quote.start].chars().count();
+        let quote = &content[c.quote.clone()];
+        json!({
+            "passage": c.passage + 1,
+            "place": places[c.passage] + 1,
+            "quote": quote,
+            "start_char": start,
+            "end_char": start + quote.chars().count(),
+            "support": c.support,
+        })
+    };
+    JsonB(Value::Array(checked.citations.iter().map(citation).collect()))
 }
 
 /// What a model is asked.
@@ -111,8 +96,8 @@ impl Asked {
     }
 }
 
-/// Passages that are not empty, with their places.
-pub(super) fn collect(contents: &Array<&str>, titles: &Array<&str>) -> Vec<(usize, Passage)> {
+/// Passages that are not empty, and their places, from 0.
+pub(super) fn collect(contents: &Array<&str>, titles: &Array<&str>) -> (Vec<usize>, Vec<Passage>) {
     let titles: Vec<Option<&str>> = titles.iter().collect();
     if titles.len() > contents.len() {
         Report::invalid("there are more titles than passages")
@@ -126,7 +111,13 @@ pub(super) fn collect(contents: &Array<&str>, titles: &Array<&str>) -> Vec<(usiz
             let content = content.filter(|c| !c.trim().is_empty())?.to_owned();
             Some((i, Passage { title: titles.get(i).copied().flatten().map(str::to_owned), content }))
         })
-        .collect()
+        .unzip()
+}
+
+/// How many of some passages to read, one attempt after the other.
+#[pg_extern(sql = false)]
+fn pg_answer_attempts(passages: i32) -> Vec<i32> {
+    attempts(usize::try_from(passages).unwrap_or(0)).into_iter().map(integer).collect()
 }
 
 /// What to say to `query` where nothing answers it: `wanted`, or if that is the default, the same in the question's language.
@@ -151,18 +142,20 @@ fn pg_answer_prompt(
     context_tokens: Option<i32>,
 ) -> String {
     required!(query, contents, titles, system, message, context_tokens);
-    let task = Task::new(query, &collect(&contents, &titles), model, context_tokens);
+    let task = Task::new(query, &collect(&contents, &titles).1, model, context_tokens);
     let asked = task.asked(system, message);
     with_decoder(&task.model, |decoder, _| Ok(asked.prompt(decoder)?.text)).or_raise()
 }
 
-/// An answer to `query` from passages (best first), checked sentence by sentence; NULL where nothing supports one.
+/// An answer to `query` from the first `read` passages (best first), each sentence looked up in all of them; NULL where nothing
+/// supports one.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn pg_answer_write(
     query: Option<&str>,
     contents: Option<Array<&str>>,
     titles: Option<Array<&str>>,
+    read: Option<i32>,
     system: Option<&str>,
     message: Option<&str>,
     model: Option<&str>,
@@ -197,7 +190,9 @@ fn pg_answer_write(
     );
     let unsupported: Unsupported = on_unsupported.parse().map_err(Report::invalid).or_raise();
     let began = Instant::now();
-    let task = Task::new(query, &collect(&contents, &titles), model, context_tokens);
+    let (places, passages) = collect(&contents, &titles);
+    let read = read.and_then(|read| usize::try_from(read).ok()).unwrap_or(usize::MAX).min(passages.len());
+    let task = Task::new(query, &passages[..read], model, context_tokens);
     if task.passages.is_empty() {
         let none = JsonB(Value::Array(Vec::new()));
         return TableIterator::once((None, 0.0, none, task.model, 0, 0, 0.0, 0.0));
@@ -206,14 +201,14 @@ fn pg_answer_write(
     let choices = Choices { max_tokens, temperature, top_p: 1.0, seed, stop: Vec::new() };
     let before = began.elapsed();
     let Written { generation, first } = reply(&task.model, |model| asked.prompt(model), choices);
-    let checked = pg_answer_rag::check(generation.text.trim(), query, &task.passages, unsupported);
+    let checked = pg_answer_rag::check(generation.text.trim(), query, &passages, unsupported);
     let answers =
         !checked.text.is_empty() && (unsupported == Unsupported::Keep || !checked.citations.is_empty());
     let ms = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
     TableIterator::once((
         answers.then(|| checked.text.clone()),
         checked.support,
-        task.citations(&checked),
+        citations(&checked, &passages, &places),
         task.model,
         integer(generation.prompt_tokens),
         integer(generation.ids.len()),

@@ -1,7 +1,7 @@
 //! Answers handed out sentence by sentence, as the model writes them.
 
 use pg_answer_inference::language::Continuation;
-use pg_answer_rag::{Passage, Sentences, Unsupported};
+use pg_answer_rag::{Passage, Sentences, Unsupported, attempts};
 use pgrx::Array;
 use pgrx::prelude::*;
 
@@ -17,7 +17,7 @@ const STEP: usize = 12;
 /// other questions, and a cursor that is closed early leaves nothing behind.
 struct Answer {
     query: String,
-    given: Vec<(usize, Passage)>,
+    given: Vec<Passage>,
     system: String,
     message: String,
     model: Option<String>,
@@ -45,7 +45,7 @@ impl Answer {
         let asked = task.asked(&self.system, &self.message);
         let prompt = with_decoder(&task.model, |decoder, _| asked.prompt(decoder)).or_raise();
         let written = Continuation::new(prompt, self.choices.clone().options());
-        let sentences = Sentences::new(&self.query, task.passages, self.unsupported);
+        let sentences = Sentences::new(&self.query, self.given.clone(), self.unsupported);
         Attempt { model: task.model, written, sentences }
     }
 }
@@ -120,13 +120,9 @@ fn pg_answer_stream(
         on_unsupported
     );
     let unsupported: Unsupported = on_unsupported.parse().map_err(Report::invalid).or_raise();
-    let given = collect(&contents, &titles);
+    let given = collect(&contents, &titles).1;
     // The last is the first.
-    let attempts = match given.len() {
-        0 => Vec::new(),
-        1 => vec![1],
-        all => vec![1, all],
-    };
+    let attempts = attempts(given.len()).into_iter().rev().collect();
     SetOfIterator::new(Answer {
         query: query.to_owned(),
         given,

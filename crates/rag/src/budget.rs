@@ -1,9 +1,22 @@
-//! Fits passages into the part of the model's window that is theirs.
+//! Which passages a model reads: how many of them, and what fits into the part of the model's window that is theirs.
 
 use crate::Passage;
 
 /// Tokens that a passage's number and line breaks take in the prompt, at most.
 const FRAME_TOKENS: usize = 8;
+
+/// Passages that a model reads at first, where there are so many.
+const AT_FIRST: usize = 3;
+
+/// How many of `passages` (best first) a model reads, one attempt after the other until what it says is supported: the better
+/// half, but three at least, then all, then the best alone. Small models get lost between passages.
+pub fn attempts(passages: usize) -> Vec<usize> {
+    let first = passages.div_ceil(2).max(AT_FIRST).min(passages);
+    let mut attempts = vec![first, passages, 1.min(passages)];
+    attempts.dedup();
+    attempts.retain(|read| *read > 0);
+    attempts
+}
 
 /// The longest prefix of `passages` (best first) that fits into `budget` tokens, each kept whole.
 ///
@@ -77,6 +90,15 @@ mod tests {
 
     fn passage(content: &str) -> Passage {
         Passage { title: None, content: content.to_owned() }
+    }
+
+    #[test]
+    fn the_better_half_is_read_first() {
+        let expected: [(usize, &[usize]); 6] =
+            [(0, &[]), (1, &[1]), (2, &[2, 1]), (3, &[3, 1]), (5, &[3, 5, 1]), (9, &[5, 9, 1])];
+        for (passages, read) in expected {
+            assert_eq!(attempts(passages), read);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod avx512_load;
 #[cfg(target_arch = "x86_64")]
 mod avx512_rounded;
 #[cfg(target_arch = "x86_64")]
-pub use avx512_load::prefetch;
+pub use avx512_load::prefetch_behind;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -176,12 +176,12 @@ impl<'a> Multiplier<'a> {
         match way {
             #[cfg(target_arch = "x86_64")]
             Way::Few(sums) => avx512_few::run(layout, lines, x, sums, out),
-            Way::Many(sums, expanded) => in_chunks(layout, lines, x.tokens, out, |lines, range, out| {
-                run_expanded(isa, layout, lines, range, (x, &*sums), expanded, out);
+            Way::Many(sums, expanded) => in_chunks(layout, lines, x.tokens, out, |chunk, _, out| {
+                run_expanded(isa, layout, chunk, (x, &*sums), expanded, out);
             }),
             #[cfg(target_arch = "x86_64")]
-            Way::Rounded(rounded) => in_chunks(layout, lines, x.tokens, out, |lines, range, out| {
-                rounded.run(layout, lines, range, x, out);
+            Way::Rounded(rounded) => in_chunks(layout, lines, x.tokens, out, |chunk, next, out| {
+                rounded.run(layout, chunk, next, x, out);
             }),
         }
     }
@@ -207,19 +207,43 @@ pub fn takes_high_planes(isa: Isa, tokens: usize) -> bool {
     false
 }
 
-/// Calls `f` with one or two panels at a time, at most [`BLOCKS`] blocks of their rows, and the panels' results.
+/// Some blocks of one or two panels.
+struct Chunk<'a> {
+    /// Whole panels.
+    lines: &'a [Line],
+    blocks: Range<usize>,
+}
+
+/// The chunk after one, which the caches may be asked for: where its panels begin, and its blocks.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
+struct Next {
+    lines: *const Line,
+    blocks: Range<usize>,
+}
+
+/// Calls `f` with one or two panels at a time, at most [`BLOCKS`] blocks of their rows, and the panels' results; behind the last
+/// chunk comes the first of the panels that follow in memory.
 fn in_chunks(
     layout: Layout,
     lines: &[Line],
     tokens: usize,
     out: &mut [f32],
-    mut f: impl FnMut(&[Line], Range<usize>, &mut [f32]),
+    mut f: impl FnMut(Chunk<'_>, Next, &mut [f32]),
 ) {
     let blocks = layout.width / BLOCK;
+    let start = lines.as_ptr();
+    let stretch = |first: usize| first..blocks.min(first + BLOCKS);
     // The activations of a stretch stay in the second cache for all panels.
     for first in (0..blocks).step_by(BLOCKS) {
+        let mut rest = lines;
         for (lines, out) in lines.chunks(2 * layout.panel_lines()).zip(out.chunks_mut(2 * tokens * LANES)) {
-            f(lines, first..blocks.min(first + BLOCKS), out);
+            rest = &rest[lines.len()..];
+            let next = match (rest.is_empty(), first + BLOCKS < blocks) {
+                (false, _) => Next { lines: rest.as_ptr(), blocks: stretch(first) },
+                (true, true) => Next { lines: start, blocks: stretch(first + BLOCKS) },
+                (true, false) => Next { lines: rest.as_ptr(), blocks: stretch(0) },
+            };
+            f(Chunk { lines, blocks: stretch(first) }, next, out);
         }
     }
 }
@@ -245,14 +269,13 @@ impl Way {
 fn run_expanded(
     isa: Isa,
     layout: Layout,
-    lines: &[Line],
-    range: Range<usize>,
+    Chunk { lines, blocks }: Chunk<'_>,
     (x, sums): (&Activations, &Sums),
     expanded: &mut [Expanded; 2],
     out: &mut [f32],
 ) {
     let (format, panel_lines) = (layout.format, layout.panel_lines());
-    let (first_block, blocks) = (range.start, range.len());
+    let (first_block, blocks) = (blocks.start, blocks.len());
     for (lines, expanded) in lines.chunks_exact(panel_lines).zip(&mut *expanded) {
         expand_panel(isa, layout, lines, first_block, expanded);
     }

@@ -6,6 +6,9 @@
 //!   `q / 2`, and the next lines the higher bits, a bit (5) or two bits (6) of every byte for each `q`.
 //! - Factors are the floats of all spans (16 halves each), then the steps of all groups (16 bytes each).
 
+#[cfg(target_arch = "x86_64")]
+use std::ops::Range;
+
 use half::f16;
 
 use super::unpack::{Factors, Format, Row};
@@ -50,6 +53,23 @@ impl Layout {
     /// Where scales and minimums (if there are any) begin after the codes, and where the panel ends, in bytes.
     pub fn factors(self) -> (usize, usize) {
         (self.factor_bytes(), self.factor_bytes() * if self.format.has_minimum { 2 } else { 1 })
+    }
+
+    /// Lines of a panel that hold some blocks: their codes, and what their scales and minimums are made of.
+    #[cfg(target_arch = "x86_64")]
+    pub fn lines_of(self, blocks: Range<usize>) -> impl Iterator<Item = usize> + Clone {
+        let (Format { bits, span, group, has_minimum, .. }, codes) = (self.format, self.code_lines());
+        let (halves, kind) = (self.width / span * LANES * size_of::<f16>(), self.factor_bytes());
+        let (from, to) = (blocks.start * BLOCK, blocks.end * BLOCK);
+        // Of the factors from a byte on, of which there are `size` bytes for `each` weights.
+        let part = move |byte: usize, each: usize, size: usize| {
+            codes + (byte + from / each * size) / 64..codes + (byte + to.div_ceil(each) * size).div_ceil(64)
+        };
+        let factors = (0..=usize::from(has_minimum)).flat_map(move |i| {
+            let steps = self.format.has_steps().then(|| part(i * kind + halves, group, LANES));
+            part(i * kind, span, LANES * size_of::<f16>()).chain(steps.into_iter().flatten())
+        });
+        (blocks.start * bits..blocks.end * bits).chain(factors)
     }
 
     /// Lines of a panel.
@@ -198,6 +218,23 @@ fn widen(half: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn all_blocks_take_all_lines() {
+        use crate::decoder::gguf::TensorType;
+        for kind in [TensorType::Q4_0, TensorType::Q5_0, TensorType::Q8_0, TensorType::Q4_K, TensorType::Q6_K]
+        {
+            let layout = Layout { format: Format::of(kind).unwrap(), width: 1024 };
+            for step in [8, 16, 32] {
+                let parts = (0..32).step_by(step).flat_map(|first| layout.lines_of(first..first + step));
+                let mut lines: Vec<_> = parts.collect();
+                lines.sort_unstable();
+                lines.dedup();
+                assert_eq!(lines, (0..layout.panel_lines()).collect::<Vec<_>>(), "{kind:?} {step}");
+            }
+        }
+    }
 
     #[test]
     fn widening_is_exact() {

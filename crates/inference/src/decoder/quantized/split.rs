@@ -94,7 +94,7 @@ impl Split {
 fn ask_for_more(high: &[Line], low: &[Line]) {
     #[cfg(target_arch = "x86_64")]
     for (lines, each) in [(high, high.len() + 1), (low, low.len())] {
-        super::kernel::prefetch(lines.as_ptr(), each);
+        super::kernel::prefetch_behind(lines.as_ptr(), each);
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (high, low);

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use super::super::packed::{BLOCK, Layout, Line, bytes};
 use super::Sums;
-use super::avx512_load::{Factors, block, prefetch};
+use super::avx512_load::{Factors, block, prefetch_behind};
 use crate::decoder::activations::Activations;
 use crate::decoder::lanes::LANES;
 
@@ -84,7 +84,7 @@ unsafe fn product<const T: usize, const BITS: usize, const GROUP: usize>(
     for b in 0..blocks {
         let lines = codes[b * BITS..].as_ptr();
         // With their share of scales and minimums, which stand behind the codes.
-        prefetch(panel.as_ptr().wrapping_add(b * lines_of_block), lines_of_block);
+        prefetch_behind(panel.as_ptr().wrapping_add(b * lines_of_block), lines_of_block);
         // SAFETY: block `b` has `BITS` lines.
         let w = unsafe { block::<BITS>(lines) };
         for (part, w) in w.chunks_exact(GROUP / 4).enumerate() {

@@ -15,13 +15,17 @@ const AHEAD: usize = 256;
 /// `a | b & c` as the table of a ternary operation.
 pub const OR_AND: i32 = 0xF8;
 
+/// Asks for a line into the second cache.
+#[inline(always)]
+pub fn prefetch(line: *const Line) {
+    // SAFETY: every processor of this architecture has the instruction, and it reads nothing that there is not.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) };
+}
+
 /// Asks for `count` lines that are read some time after those at `lines`.
 #[inline(always)]
-pub fn prefetch(lines: *const Line, count: usize) {
-    for i in 0..count {
-        // SAFETY: every processor of this architecture has the instruction, and it reads nothing that there is not.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(lines.wrapping_add(AHEAD + i).cast()) };
-    }
+pub fn prefetch_behind(lines: *const Line, count: usize) {
+    (0..count).for_each(|i| prefetch(lines.wrapping_add(AHEAD + i)));
 }
 
 /// The lines of a block, a code a byte.
@@ -136,7 +140,7 @@ unsafe fn expand_bits<const BITS: usize>(layout: Layout, panel: &[Line], first: 
     let count = (out.lines.len() / QUADS).min(width / BLOCK - first);
     let lines_of_block = panel.len().div_ceil(width / BLOCK);
     for (b, out) in out.lines.as_chunks_mut::<QUADS>().0[..count].iter_mut().enumerate() {
-        prefetch(panel.as_ptr().wrapping_add((first + b) * lines_of_block), lines_of_block);
+        prefetch_behind(panel.as_ptr().wrapping_add((first + b) * lines_of_block), lines_of_block);
         let lines = &codes[(first + b) * BITS..][..BITS];
         // SAFETY: a block has `BITS` lines; lines are aligned to 64 bytes.
         unsafe {

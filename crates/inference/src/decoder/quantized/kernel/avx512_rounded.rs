@@ -15,8 +15,8 @@ use std::ops::Range;
 
 use super::super::packed::{BLOCK, Layout, Line, QUADS, bytes};
 use super::super::unpack::Format;
-use super::BLOCKS;
 use super::avx512_load::{Factors, OR_AND, block, prefetch};
+use super::{BLOCKS, Chunk, Next};
 use crate::decoder::activations::Activations;
 use crate::decoder::lanes::{LANES, Lanes};
 use crate::decoder::quantize::{SPAN, WIDE_SPAN};
@@ -25,6 +25,8 @@ use crate::decoder::quantize::{SPAN, WIDE_SPAN};
 const MOST: f32 = 127.0;
 /// Codes are computed with this many bits behind the point.
 const FRACTION: u32 = 8;
+/// Tokens that are multiplied together.
+const TOKENS: usize = 6;
 /// Groups of 16 weights in a chunk.
 const GROUPS: usize = BLOCKS * BLOCK / 16;
 
@@ -53,12 +55,12 @@ impl Rounded {
         Self { panels }
     }
 
-    /// Adds the products of the blocks `range`, a chunk, of one or two panels; those of the first chunk are put.
+    /// Adds the products of a chunk; those of the first chunk of a row are put. Meanwhile `next` comes into the second cache.
     pub fn run(
         &mut self,
         layout: Layout,
-        lines: &[Line],
-        range: Range<usize>,
+        Chunk { lines, blocks: range }: Chunk<'_>,
+        next: Next,
         x: &Activations,
         out: &mut [f32],
     ) {
@@ -78,21 +80,33 @@ impl Rounded {
             }
         }
         let panels = lines.len() / panel_lines;
+        let lines = layout.lines_of(next.blocks);
+        let each = (2 * lines.clone().count()).div_ceil(x.tokens.div_ceil(TOKENS));
+        let mut ahead = lines.clone().chain(lines.map(|i| panel_lines + i));
+        let ask = || ahead.by_ref().take(each).for_each(|i| prefetch(next.lines.wrapping_add(i)));
         match x.span() {
-            SPAN => self.multiply::<{ SPAN / BLOCK }>(x, range, panels, out),
-            _ => self.multiply::<{ WIDE_SPAN / BLOCK }>(x, range, panels, out),
+            SPAN => self.multiply::<{ SPAN / BLOCK }>(x, range, panels, ask, out),
+            _ => self.multiply::<{ WIDE_SPAN / BLOCK }>(x, range, panels, ask, out),
         }
     }
 
-    /// `S` blocks of activations share a scale.
-    fn multiply<const S: usize>(&self, x: &Activations, range: Range<usize>, panels: usize, out: &mut [f32]) {
+    /// `S` blocks of activations share a scale; calls `ask` every [`TOKENS`] tokens.
+    fn multiply<const S: usize>(
+        &self,
+        x: &Activations,
+        range: Range<usize>,
+        panels: usize,
+        mut ask: impl FnMut(),
+        out: &mut [f32],
+    ) {
         let mut token = 0;
         while token < x.tokens {
+            ask();
             // SAFETY: this module is reached only with an `Isa` that has these instructions; `product` checks the
             // lengths that it relies on.
             token += unsafe {
                 match (panels, x.tokens - token) {
-                    (2, 6..) => self.product::<2, 6, S>(x, range.clone(), token, out),
+                    (2, TOKENS..) => self.product::<2, TOKENS, S>(x, range.clone(), token, out),
                     (2, 4..) => self.product::<2, 4, S>(x, range.clone(), token, out),
                     (2, 2..) => self.product::<2, 2, S>(x, range.clone(), token, out),
                     (2, _) => self.product::<2, 1, S>(x, range.clone(), token, out),
@@ -172,7 +186,7 @@ impl Rounded {
 /// The processor has the instructions, and the format has `BITS` bits.
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn round<const BITS: usize>(layout: Layout, panel: &[Line], range: Range<usize>, out: &mut Panel) {
-    let Layout { format, width } = layout;
+    let format = layout.format;
     let (codes, factors) = panel.split_at(layout.code_lines());
     let (minimums, end) = layout.factors();
     let scales = Factors::new(layout, &bytes(factors)[..minimums]);
@@ -198,12 +212,10 @@ unsafe fn round<const BITS: usize>(layout: Layout, panel: &[Line], range: Range<
     // SAFETY: sixteen floats, aligned to 64 bytes.
     unsafe { _mm512_store_ps(out.scale.0.as_mut_ptr(), _mm512_mul_ps(largest, _mm512_set1_ps(1.0 / MOST))) };
 
-    let lines_of_block = panel.len().div_ceil(width / BLOCK);
     let (low, high) = (_mm512_set1_epi16(0x00FF), _mm512_set1_epi16(0xFF00_u16.cast_signed()));
     // 128 and a half.
     let middle = _mm512_set1_epi16(0x8080_u16.cast_signed());
     for (b, out) in range.clone().zip(out.lines.as_chunks_mut::<QUADS>().0) {
-        prefetch(panel.as_ptr().wrapping_add(b * lines_of_block), lines_of_block);
         // SAFETY: a block has `BITS` lines.
         let w = unsafe { block::<BITS>(codes[b * BITS..][..BITS].as_ptr()) };
         let lines = w.chunks_exact(QUADS / each).zip(out.chunks_exact_mut(QUADS / each));
