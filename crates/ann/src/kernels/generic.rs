@@ -81,7 +81,7 @@ const SIGNS: [[f32; 16]; 4] = {
     let mut signs = [[-1.0; 16]; 4];
     let mut at = 0;
     while at < 64 {
-        if at % 16 >> (at / 16) & 1 == 1 {
+        if (at % 16) >> (at / 16) & 1 == 1 {
             signs[at / 16][at % 16] = 1.0;
         }
         at += 1;
