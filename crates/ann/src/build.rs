@@ -3,7 +3,7 @@
 
 use crate::calibrate::{Calibration, LEAST_QUERIES, QUERIES};
 use crate::code::{self, Norm};
-use crate::directory::{self, List};
+use crate::directory;
 use crate::fill::Filling;
 use crate::kmeans::{self, BATCH, Points};
 use crate::list::{Layout, NewEntry};
@@ -108,7 +108,7 @@ impl Trainer {
         let seed = n as u64;
         let trained = match plan.lists {
             0 | 1 => Points { values: vec![0.0; width], width },
-            lists => kmeans::train(&self.points, lists, ROUNDS, seed, &mut check)?,
+            lists => kmeans::train(&self.space, &self.points, lists, ROUNDS, seed, &mut check)?,
         };
         let (mut records, mut centroids) = through_records(&trained);
         if centroids.is_empty() {
@@ -199,12 +199,7 @@ impl<'a, S: PageStore> Builder<'a, S> {
             return Err(Error::Store("the index is not empty".to_owned()));
         }
         let layout = Layout::new(&trained.space, key_columns);
-        let lists = trained
-            .records
-            .iter()
-            .zip(0..)
-            .map(|(record, id)| (List { id, first: NO_BLOCK }, record.clone()));
-        let nearby = Lists::new(&trained.space, 0, &lists.collect::<Vec<_>>());
+        let nearby = Lists::unwritten(&trained.space, &trained.records);
         let filling = Filling::new(layout, 0..trained.centroids.len() as u32);
         Ok(Self {
             store,
@@ -250,7 +245,8 @@ impl<'a, S: PageStore> Builder<'a, S> {
         let vectors = each(&batch, |(_, x)| space.row(x)).into_iter().collect::<Result<Vec<Row>>>()?;
         let values: Vec<f32> = vectors.iter().flat_map(|row| &row.y).copied().collect();
         let encoded = each(&vectors, |row| {
-            let (first, second) = second::lists_of(&row.y, &self.nearby.near(space, row), centroids);
+            let (first, second) =
+                second::lists_of(&row.y, &self.nearby.near(space, &row.y, second::NEAREST), centroids);
             let encode = |list: u32| (list, space.encode(row, centroids.get(list as usize)));
             (space.record(row), encode(first), second.map(encode))
         });

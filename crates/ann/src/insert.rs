@@ -45,7 +45,7 @@ pub fn insert(store: &impl PageStore, meta: &Meta, space: &Space, new: NewRow<'_
     let (mut retired, mut first) = (None, None);
     loop {
         store.check()?;
-        let near = space.remembered.lists(store, space)?.near_with_centroids(space, &row);
+        let near = space.remembered.lists(store, space)?.near_with_centroids(space, &row.y);
         let Some((nearest, others)) = near.lists.split_first() else {
             return corrupt(meta.directory, "the directory is empty");
         };

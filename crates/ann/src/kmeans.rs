@@ -3,8 +3,10 @@
 use gemm::Parallelism;
 use pg_answer_vector::distance;
 
+use crate::build::through_records;
+use crate::nearby::Lists;
 use crate::rotation::splitmix;
-use crate::{Result, select, workers};
+use crate::{Result, Space, select, workers};
 
 /// Rows of a matrix product between two looks for a cancel.
 pub(crate) const BATCH: usize = 512;
@@ -134,15 +136,17 @@ pub(crate) fn assign_all(
     Ok(lists)
 }
 
-/// Centroids near a point after the first round of a training: later rounds, in which centroids move little, compare it with these
-/// alone.
+/// Rounds of a training that look for the centroids near each point, and how many they find; later rounds, in which centroids
+/// move little, compare the point with these alone.
+const LOOKS: usize = 2;
 const NEAR: usize = 16;
 
-/// At most `k` centroids of `points` by Lloyd's algorithm; none has lost all points. `check` is called often.
+/// At most `k` centroids of `points` of a space by Lloyd's algorithm; none has lost all points. `check` is called often.
 ///
 /// # Errors
 /// Those of `check`.
 pub fn train(
+    space: &Space,
     points: &Points,
     k: usize,
     rounds: usize,
@@ -161,16 +165,11 @@ pub fn train(
         order.swap(i, i + (splitmix(&mut state) % (n - i) as u64) as usize);
         centroids.values.extend_from_slice(points.get(order[i]));
     }
-    if k <= NEAR {
-        for _ in 0..rounds {
-            improve(points, &mut centroids, &order, &mut check)?;
+    let (mut near, mut lists) = (vec![0; n * NEAR], vec![0; n]);
+    for round in 0..rounds {
+        if round < LOOKS {
+            find_near(space, points, &centroids, &mut near, &mut check)?;
         }
-        return drop_empty(points, centroids, check);
-    }
-    improve(points, &mut centroids, &order, &mut check)?;
-    let near = near_all(points, &centroids, &mut check)?;
-    let mut lists = vec![0; n];
-    for _ in 1..rounds {
         let squares = centroids.squares();
         let among = |first: usize, rows: &[f32], centroids: &Points, out: &mut Vec<(u32, f32)>| {
             assign_near(rows, &near[first * NEAR..], centroids, &squares, out);
@@ -181,24 +180,28 @@ pub fn train(
     Ok(only(&centroids, lists.into_iter()))
 }
 
-/// The [`NEAR`] nearest centroids of each point.
+/// The [`NEAR`] nearest centroids of each point; some of them more than once if there are fewer.
 ///
 /// # Errors
 /// Those of `check`.
-fn near_all(points: &Points, centroids: &Points, mut check: impl FnMut() -> Result<()>) -> Result<Vec<u32>> {
-    let (mut near, mut scratch) = (vec![0; points.len() * NEAR], Vec::new());
-    let (k, squares) = (centroids.len(), centroids.squares());
-    for (rows, near) in points.values.chunks(BATCH * points.width).zip(near.chunks_mut(BATCH * NEAR)) {
+fn find_near(
+    space: &Space,
+    points: &Points,
+    centroids: &Points,
+    near: &mut [u32],
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let (width, lists) = (points.width, Lists::unwritten(space, &through_records(centroids).0));
+    for (rows, near) in points.values.chunks(BATCH * width).zip(near.chunks_mut(BATCH * NEAR)) {
         check()?;
-        products(rows, centroids, &mut scratch);
-        workers::share((&scratch, k), (near, NEAR), LEAST_ROWS, |products, near| {
-            for (products, near) in products.chunks_exact(k).zip(near.chunks_exact_mut(NEAR)) {
-                let found = nearest(products, &squares, NEAR);
-                near.iter_mut().zip(found).for_each(|(near, found)| *near = found);
+        workers::share((rows, width), (near, NEAR), LEAST_ROWS, |rows, near| {
+            for (row, near) in rows.chunks_exact(width).zip(near.chunks_exact_mut(NEAR)) {
+                let found = lists.near(space, row, NEAR);
+                near.iter_mut().zip(found.iter().cycle()).for_each(|(near, found)| *near = *found);
             }
         });
     }
-    Ok(near)
+    Ok(())
 }
 
 /// As [`assign`], but each row has only [`NEAR`] centroids to choose from.

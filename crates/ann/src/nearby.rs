@@ -8,9 +8,9 @@ use crate::directory::{self, Encoded, List};
 use crate::kernels::{self, Groups, LANES};
 use crate::list::{FACTOR_LEN, upper_half};
 use crate::meta::Meta;
-use crate::space::{Query, Row};
-use crate::store::PageStore;
-use crate::{Result, Space, second, select};
+use crate::space::Query;
+use crate::store::{NO_BLOCK, PageStore};
+use crate::{Metric, Result, Space, second, select};
 
 /// Lists that are put into order at a time, at least.
 const SORTED: usize = 64;
@@ -61,8 +61,15 @@ impl Remembered {
 }
 
 impl Lists {
+    /// Lists with these centroids, as records, for a build: they have no page yet.
+    pub fn unwritten(space: &Space, records: &[Vec<u8>]) -> Self {
+        let entries =
+            records.iter().zip(0..).map(|(record, id)| (List { id, first: NO_BLOCK }, record.clone()));
+        Self::new(space, 0, &entries.collect::<Vec<_>>())
+    }
+
     /// Those of the directory at the given version.
-    pub fn new(space: &Space, version: u32, entries: &[Encoded]) -> Self {
+    fn new(space: &Space, version: u32, entries: &[Encoded]) -> Self {
         let (code, zeros) = (space.bits / 8, vec![0.0; space.width]);
         let padded = entries.len().next_multiple_of(LANES);
         let mut codes = vec![0; padded * code];
@@ -113,32 +120,34 @@ impl Lists {
         space.list_base(query, self.record(place), f64::from(self.squares[place]))
     }
 
-    /// Places of the list for a row and of those that its second is chosen from, from the nearest on; none if there is no list.
-    pub fn near(&self, space: &Space, row: &Row) -> Vec<u32> {
-        let likely: Vec<u32> = match space.query_of(row) {
-            Some(query) if self.lists.len() > LIKELY => {
-                let likely = select::least(&self.estimate(space, &query), LIKELY);
-                likely.into_iter().map(|(_, place)| place).collect()
+    /// Places of the `n` lists near a row with the coordinates `y`, from the nearest on, by Euclidean distance whatever that of the
+    /// index is.
+    pub fn near(&self, space: &Space, y: &[f32], n: usize) -> Vec<u32> {
+        let mut likely: Vec<u32> = (0..self.lists.len() as u32).collect();
+        if likely.len() > LIKELY {
+            let mut estimates = self.estimate(space, &space.query_of(y));
+            if space.metric == Metric::InnerProduct {
+                estimates.iter_mut().zip(&self.squares).for_each(|(to, square)| *to = square + 2.0 * *to);
             }
-            _ => (0..self.lists.len() as u32).collect(),
-        };
+            likely = select::least(&estimates, LIKELY).into_iter().map(|(_, place)| place).collect();
+        }
         let distance = |place: &u32| {
             let record = self.record(*place as usize);
-            self.squares[*place as usize] - 2.0 * record.dot(&row.y)
+            self.squares[*place as usize] - 2.0 * record.dot(y)
         };
         let distances: Vec<f32> = likely.iter().map(distance).collect();
-        let nearest = select::in_order(&distances, second::NEAREST);
+        let nearest = select::in_order(&distances, n);
         nearest.into_iter().map(|at| likely[at as usize]).collect()
     }
 
-    /// As [`Self::near`], with their centroids.
-    pub fn near_with_centroids(&self, space: &Space, row: &Row) -> Near {
+    /// The list of a row with the coordinates `y`, and those that its second is chosen from, with their centroids.
+    pub fn near_with_centroids(&self, space: &Space, y: &[f32]) -> Near {
         let with_centroid = |place: u32| {
-            let mut centroid = vec![0.0; row.y.len()];
+            let mut centroid = vec![0.0; y.len()];
             self.record(place as usize).add_to(&mut centroid);
             (self.lists[place as usize], centroid)
         };
-        let lists = self.near(space, row).into_iter().map(with_centroid).collect();
+        let lists = self.near(space, y, second::NEAREST).into_iter().map(with_centroid).collect();
         Near { lists, all: self.lists.len() }
     }
 }
@@ -208,7 +217,6 @@ impl ByDistance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Metric;
     use crate::code::{Norm, encode};
     use crate::rotation::splitmix;
 

@@ -259,7 +259,7 @@ fn train<S: PageStore>(source: &Source<'_, S>, parts: usize, memory: usize) -> R
             n += 1;
         }
     })?;
-    kmeans::train(&sample, parts, ROUNDS, u64::from(source.list.id), || source.store.check())
+    kmeans::train(source.space, &sample, parts, ROUNDS, u64::from(source.list.id), || source.store.check())
 }
 
 /// Notes on a list that with so many entries as it has it is of one piece.

@@ -245,10 +245,9 @@ impl Space {
         Ok(self.query_at(y, norm, offset, bounded))
     }
 
-    /// A row as a query, if rows are as near to each other as lists are by their centroids.
-    pub(crate) fn query_of(&self, row: &Row) -> Option<Query> {
-        let bounded = row.kind != RowKind::Unbounded;
-        (self.metric != Metric::InnerProduct).then(|| self.query_at(row.y.clone(), row.norm, 0.0, bounded))
+    /// A query for what is near a row with these coordinates, in which the mean does not stay.
+    pub(crate) fn query_of(&self, y: &[f32]) -> Query {
+        self.query_at(y.to_vec(), 0.0, 0.0, true)
     }
 
     fn query_at(&self, y: Vec<f32>, norm: f64, offset: f64, bounded: bool) -> Query {
