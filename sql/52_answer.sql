@@ -55,17 +55,18 @@ CREATE FUNCTION pg_answer_prompt(
 COMMENT ON FUNCTION pg_answer_prompt(text, text[], text[], text, text, text, integer) IS 'the prompt for an answer from some passages';
 
 CREATE FUNCTION pg_answer_write(
-    query text, contents text[], titles text[], read integer, system text, message text, model text, max_tokens integer, context_tokens integer,
-    temperature double precision, seed bigint, on_unsupported text)
+    query text, contents text[], titles text[], read integer, question_first boolean, system text, message text, model text, max_tokens integer,
+    context_tokens integer, temperature double precision, seed bigint, on_unsupported text)
     RETURNS TABLE (answer text, support double precision, citations jsonb, model text, prompt_tokens integer, answer_tokens integer,
                    first_token_ms double precision, write_ms double precision)
     AS 'MODULE_PATHNAME', 'pg_answer_write_wrapper' LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000000 ROWS 1;
-COMMENT ON FUNCTION pg_answer_write(text, text[], text[], integer, text, text, text, integer, integer, double precision, bigint, text) IS
+COMMENT ON FUNCTION pg_answer_write(text, text[], text[], integer, boolean, text, text, text, integer, integer, double precision, bigint, text) IS
     'an answer from the first passages (NULL: all), each sentence looked up in all and cited; NULL when they support none';
 
-CREATE FUNCTION pg_answer_attempts(passages integer) RETURNS integer[]
-    AS 'MODULE_PATHNAME', 'pg_answer_attempts_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION pg_answer_attempts(integer) IS 'how many of so many passages to read, one attempt after the other';
+CREATE FUNCTION pg_answer_attempts(passages integer) RETURNS TABLE (read integer, question_first boolean)
+    AS 'MODULE_PATHNAME', 'pg_answer_attempts_wrapper' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION pg_answer_attempts(integer) IS
+    'how many of so many passages to read, and whether with the question before them, too, one attempt after the other';
 
 CREATE FUNCTION pg_answer_refusal(query text, wanted text) RETURNS text
     AS 'MODULE_PATHNAME', 'pg_answer_refusal_wrapper' LANGUAGE C IMMUTABLE PARALLEL SAFE;
@@ -135,7 +136,7 @@ DECLARE
     e record;
     w record;
     p @extschema@.pg_answer_prompts;
-    read integer;
+    a record;
 BEGIN
     IF query IS NULL THEN
         RETURN;
@@ -145,9 +146,10 @@ BEGIN
     e := @extschema@.pg_answer_evidence(query, wanted, k, mode, filter, rerank, expand, min_similarity, max_unknown, model_wanted);
     p := @extschema@.pg_answer_prompt_for(wanted);
     -- Of nothing the model is not asked.
-    FOREACH read IN ARRAY CASE WHEN e.enough THEN @extschema@.pg_answer_attempts(cardinality(e.contents)) ELSE '{0}' END LOOP
-        SELECT * INTO w FROM @extschema@.pg_answer_write(query, e.contents, e.titles, read, p.system, p.message, model_wanted, max_tokens,
-                                                         context_tokens, temperature, seed, on_unsupported) AS t;
+    FOR a IN SELECT * FROM @extschema@.pg_answer_attempts(cardinality(e.contents)) WHERE e.enough
+             UNION ALL SELECT 0, false WHERE NOT e.enough LOOP
+        SELECT * INTO w FROM @extschema@.pg_answer_write(query, e.contents, e.titles, a.read, a.question_first, p.system, p.message, model_wanted,
+                                                         max_tokens, context_tokens, temperature, seed, on_unsupported) AS t;
         prompt_tokens := coalesce(prompt_tokens, 0) + w.prompt_tokens;
         answer_tokens := coalesce(answer_tokens, 0) + w.answer_tokens;
         first_token_ms := coalesce(first_token_ms, e.retrieve_ms + w.first_token_ms);
@@ -238,7 +240,7 @@ CREATE FUNCTION rag_prompt(
     SELECT @extschema@.pg_answer_prompt($1, e.contents[1:a.read], e.titles[1:a.read], p.system, p.message, $8, $9)
         FROM @extschema@.pg_answer_checked_sources($2, $3, $4, $7, $8, 1, $9, 0, 'drop') AS s(wanted),
              LATERAL @extschema@.pg_answer_evidence($1, s.wanted, $3, $4, $5, $6, $7, $10, NULL, $8) AS e,
-             LATERAL (SELECT coalesce((@extschema@.pg_answer_attempts(cardinality(e.contents)))[1], 0)) AS a(read),
+             LATERAL (SELECT coalesce((SELECT t.read FROM @extschema@.pg_answer_attempts(cardinality(e.contents)) AS t LIMIT 1), 0)) AS a(read),
              LATERAL @extschema@.pg_answer_prompt_for(s.wanted) AS p
         WHERE $1 IS NOT NULL
 $$;
@@ -260,7 +262,7 @@ CREATE FUNCTION rag_answer(
     SELECT CASE WHEN $1 IS NOT NULL THEN coalesce(w.answer, @extschema@.pg_answer_refusal($1, $10)) END
         FROM @extschema@.pg_answer_prompt_for(NULL) AS p,
              LATERAL @extschema@.pg_answer_write(coalesce($1, ''), CASE WHEN $1 IS NULL THEN '{}' ELSE coalesce($2, '{}') END,
-                 CASE WHEN $1 IS NULL THEN '{}' ELSE coalesce($3, '{}') END, NULL, p.system, p.message, $4, $5, $6, $7, $8, $9) AS w
+                 CASE WHEN $1 IS NULL THEN '{}' ELSE coalesce($3, '{}') END, NULL, false, p.system, p.message, $4, $5, $6, $7, $8, $9) AS w
 $$;
 COMMENT ON FUNCTION rag_answer(text, text[], text[], text, integer, integer, double precision, bigint, text, text) IS
     'answers a question from the passages given, citing them as [1], [2], ...';

@@ -5,7 +5,7 @@ use std::time::Instant;
 use pg_answer_inference::decoder::{Message, Prompt};
 use pg_answer_inference::{LanguageModel, Result};
 use pg_answer_rag::refusal::{REFUSAL, refusal};
-use pg_answer_rag::{Checked, Passage, Prompts, Unsupported, attempts, pack};
+use pg_answer_rag::{Attempt, Checked, Passage, Prompts, Unsupported, attempts, pack};
 use pg_answer_text::language::Language;
 use pgrx::prelude::*;
 use pgrx::{Array, JsonB};
@@ -40,7 +40,8 @@ impl<'a> Task<'a> {
         Self { query, model, passages }
     }
 
-    pub(super) fn asked(&self, system: &str, message: &str) -> Asked {
+    /// The question by its templates, with `question_first` before the passages as well.
+    pub(super) fn asked(&self, system: &str, message: &str, question_first: bool) -> Asked {
         let wrong = |reason: String| -> Report {
             Report::invalid(format!("a prompt template is wrong: {reason}"))
                 .hint("See the table pg_answer_prompts.")
@@ -48,7 +49,7 @@ impl<'a> Task<'a> {
         let prompts = Prompts::new(system, message).map_err(wrong).or_raise();
         let language = Language::of(self.query);
         let messages = |query, passages: &[Passage]| {
-            let messages = prompts.messages(query, language, passages)?.into_iter();
+            let messages = prompts.messages(query, language, passages, question_first)?.into_iter();
             Ok(messages.map(|m| Message { role: m.role.to_owned(), content: m.content }).collect())
         };
         Asked {
@@ -114,10 +115,13 @@ pub(super) fn collect(contents: &Array<&str>, titles: &Array<&str>) -> (Vec<usiz
         .unzip()
 }
 
-/// How many of some passages to read, one attempt after the other.
+/// How many of some passages to read, and whether the question stands before them, too, one attempt after the other.
 #[pg_extern(sql = false)]
-fn pg_answer_attempts(passages: i32) -> Vec<i32> {
-    attempts(usize::try_from(passages).unwrap_or(0)).into_iter().map(integer).collect()
+fn pg_answer_attempts(
+    passages: i32,
+) -> TableIterator<'static, (name!(read, i32), name!(question_first, bool))> {
+    let attempts = attempts(usize::try_from(passages).unwrap_or(0)).into_iter();
+    TableIterator::new(attempts.map(|Attempt { read, question_first }| (integer(read), question_first)))
 }
 
 /// What to say to `query` where nothing answers it: `wanted`, or if that is the default, the same in the question's language.
@@ -143,7 +147,7 @@ fn pg_answer_prompt(
 ) -> String {
     required!(query, contents, titles, system, message, context_tokens);
     let task = Task::new(query, &collect(&contents, &titles).1, model, context_tokens);
-    let asked = task.asked(system, message);
+    let asked = task.asked(system, message, false);
     with_decoder(&task.model, |decoder, _| Ok(asked.prompt(decoder)?.text)).or_raise()
 }
 
@@ -156,6 +160,7 @@ fn pg_answer_write(
     contents: Option<Array<&str>>,
     titles: Option<Array<&str>>,
     read: Option<i32>,
+    question_first: Option<bool>,
     system: Option<&str>,
     message: Option<&str>,
     model: Option<&str>,
@@ -197,7 +202,7 @@ fn pg_answer_write(
         let none = JsonB(Value::Array(Vec::new()));
         return TableIterator::once((None, 0.0, none, task.model, 0, 0, 0.0, 0.0));
     }
-    let asked = task.asked(system, message);
+    let asked = task.asked(system, message, question_first.unwrap_or(false));
     let choices = Choices { max_tokens, temperature, top_p: 1.0, seed, stop: Vec::new() };
     let before = began.elapsed();
     let Written { generation, first } = reply(&task.model, |model| asked.prompt(model), choices);

@@ -1,7 +1,7 @@
 //! Answers handed out sentence by sentence, as the model writes them.
 
 use pg_answer_inference::language::Continuation;
-use pg_answer_rag::{Passage, Sentences, Unsupported, attempts};
+use pg_answer_rag::{Attempt, Passage, Sentences, Unsupported, attempts};
 use pgrx::Array;
 use pgrx::prelude::*;
 
@@ -24,33 +24,32 @@ struct Answer {
     context_tokens: i32,
     choices: Choices,
     unsupported: Unsupported,
-    /// How many passages to read, one attempt after the other.
-    attempts: Vec<usize>,
-    attempt: Option<Attempt>,
+    /// The attempts that are left, the next one last.
+    attempts: Vec<Attempt>,
+    attempt: Option<Running>,
     has_given: bool,
     /// What to say when no attempt gives a sentence.
     refusal: Option<String>,
 }
 
-struct Attempt {
+struct Running {
     model: String,
     written: Continuation,
     sentences: Sentences,
 }
 
 impl Answer {
-    fn begin(&self, passages: usize) -> Attempt {
-        let task =
-            Task::new(&self.query, &self.given[..passages], self.model.as_deref(), self.context_tokens);
-        let asked = task.asked(&self.system, &self.message);
+    fn begin(&self, Attempt { read, question_first }: Attempt) -> Running {
+        let task = Task::new(&self.query, &self.given[..read], self.model.as_deref(), self.context_tokens);
+        let asked = task.asked(&self.system, &self.message, question_first);
         let prompt = with_decoder(&task.model, |decoder, _| asked.prompt(decoder)).or_raise();
         let written = Continuation::new(prompt, self.choices.clone().options());
         let sentences = Sentences::new(&self.query, self.given.clone(), self.unsupported);
-        Attempt { model: task.model, written, sentences }
+        Running { model: task.model, written, sentences }
     }
 }
 
-impl Attempt {
+impl Running {
     fn write(&mut self) {
         let Self { model, written, .. } = self;
         let before = written.answer_tokens();
@@ -72,7 +71,7 @@ impl Iterator for Answer {
         loop {
             let Some(attempt) = &mut self.attempt else {
                 match self.attempts.pop() {
-                    Some(passages) => self.attempt = Some(self.begin(passages)),
+                    Some(attempt) => self.attempt = Some(self.begin(attempt)),
                     None => return self.refusal.take(),
                 }
                 continue;
@@ -121,7 +120,6 @@ fn pg_answer_stream(
     );
     let unsupported: Unsupported = on_unsupported.parse().map_err(Report::invalid).or_raise();
     let given = collect(&contents, &titles).1;
-    // The last is the first.
     let attempts = attempts(given.len()).into_iter().rev().collect();
     SetOfIterator::new(Answer {
         query: query.to_owned(),

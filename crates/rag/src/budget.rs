@@ -8,13 +8,32 @@ const FRAME_TOKENS: usize = 8;
 /// Passages that a model reads at first, where there are so many.
 const AT_FIRST: usize = 3;
 
-/// How many of `passages` (best first) a model reads, one attempt after the other until what it says is supported: the better
-/// half, but three at least, then all, then the best alone. Small models get lost between passages.
-pub fn attempts(passages: usize) -> Vec<usize> {
+/// How a model is asked once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// The passages that it reads, the best ones.
+    pub read: usize,
+    /// Whether the question stands before them as well as after them.
+    pub question_first: bool,
+}
+
+/// How a model is asked about `passages` (best first), one attempt after the other until what it says is supported: the better
+/// half, but three at least, the same with the question before them, too, then all, then the best alone. Small models get
+/// lost between passages.
+pub fn attempts(passages: usize) -> Vec<Attempt> {
     let first = passages.div_ceil(2).max(AT_FIRST).min(passages);
-    let mut attempts = vec![first, passages, 1.min(passages)];
-    attempts.dedup();
-    attempts.retain(|read| *read > 0);
+    let mut attempts = vec![
+        Attempt { read: first, question_first: false },
+        Attempt { read: first, question_first: true },
+        Attempt { read: passages, question_first: false },
+        Attempt { read: 1.min(passages), question_first: false },
+    ];
+    let mut seen = Vec::new();
+    attempts.retain(|attempt| {
+        let new = attempt.read > 0 && !seen.contains(attempt);
+        seen.push(*attempt);
+        new
+    });
     attempts
 }
 
@@ -94,10 +113,18 @@ mod tests {
 
     #[test]
     fn the_better_half_is_read_first() {
-        let expected: [(usize, &[usize]); 6] =
-            [(0, &[]), (1, &[1]), (2, &[2, 1]), (3, &[3, 1]), (5, &[3, 5, 1]), (9, &[5, 9, 1])];
+        // Negative: with the question first.
+        let expected: [(usize, &[i32]); 6] = [
+            (0, &[]),
+            (1, &[1, -1]),
+            (2, &[2, -2, 1]),
+            (3, &[3, -3, 1]),
+            (5, &[3, -3, 5, 1]),
+            (9, &[5, -5, 9, 1]),
+        ];
         for (passages, read) in expected {
-            assert_eq!(attempts(passages), read);
+            let signed = |a: Attempt| if a.question_first { -(a.read as i32) } else { a.read as i32 };
+            assert_eq!(attempts(passages).into_iter().map(signed).collect::<Vec<_>>(), read);
         }
     }
 

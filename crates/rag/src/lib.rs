@@ -18,7 +18,7 @@ pub mod snippet;
 pub mod stream;
 mod words;
 
-pub use budget::{attempts, pack};
+pub use budget::{Attempt, attempts, pack};
 pub use check::{Checked, Unsupported, check};
 pub use prompt::{Message, Prompts};
 pub use stream::Sentences;

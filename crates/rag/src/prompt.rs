@@ -39,7 +39,8 @@ impl Prompts {
         Ok(Self { environment })
     }
 
-    /// The messages that ask for an answer to `query`, which is in `language`, from `passages`, numbered from 1.
+    /// The messages that ask for an answer to `query`, which is in `language`, from `passages`, numbered from 1; with
+    /// `question_first` the user's begins with the question, whatever the template says.
     ///
     /// # Errors
     /// What is wrong with a template.
@@ -48,6 +49,7 @@ impl Prompts {
         query: &str,
         language: Language,
         passages: &[Passage],
+        question_first: bool,
     ) -> Result<Vec<Message>, String> {
         let passages: Vec<Value> = passages
             .iter()
@@ -58,9 +60,17 @@ impl Prompts {
             let template = self.environment.get_template(name).map_err(|e| e.to_string())?;
             template.render(&values).map_err(|e| e.to_string())
         };
+        let mut message = render("message")?;
+        if question_first {
+            let label = match language {
+                Language::English => "Question: ",
+                Language::Chinese => "问题：",
+            };
+            message = format!("{label}{query}\n\n{message}");
+        }
         Ok(vec![
             Message { role: "system", content: render("system")? },
-            Message { role: "user", content: render("message")? },
+            Message { role: "user", content: message },
         ])
     }
 }
@@ -78,22 +88,28 @@ mod tests {
         let message = "{% for p in passages %}[{{ loop.index }}]{% if p.title %} {{ p.title }}{% endif %}\n{{ p.content }}\n{% endfor %}\
                        Question: {{ query }}";
         let prompts = Prompts::new("Say: {{ refusal }}", message).unwrap();
-        let messages = prompts.messages("why \"<\"?", Language::English, &passages).unwrap();
+        let messages = prompts.messages("why \"<\"?", Language::English, &passages, false).unwrap();
         assert_eq!(messages[0].role, "system");
         assert!(messages[0].content.contains(refusal(Language::English)));
         let user = &messages[1].content;
         assert!(user.contains("[1] VACUUM\na < b & {{ c }} {% raw %}\n"), "{user}");
         assert!(user.contains("[2]\nsecond\n"), "{user}");
         assert!(user.ends_with("Question: why \"<\"?"), "{user}");
+        let again = prompts.messages("why \"<\"?", Language::English, &passages, true).unwrap();
+        assert_eq!(again[0], messages[0]);
+        assert_eq!(again[1].content, format!("Question: why \"<\"?\n\n{user}"));
     }
 
     #[test]
     fn a_wrong_template_is_an_error() {
         assert!(Prompts::new("{% if %}", "").is_err());
         assert!(
-            Prompts::new("{{ nosuch.field }}", "").unwrap().messages("", Language::English, &[]).is_err()
+            Prompts::new("{{ nosuch.field }}", "")
+                .unwrap()
+                .messages("", Language::English, &[], false)
+                .is_err()
         );
         let endless = "{% for i in range(10000) %}{% for j in range(10000) %}x{% endfor %}{% endfor %}";
-        assert!(Prompts::new(endless, "").unwrap().messages("", Language::English, &[]).is_err());
+        assert!(Prompts::new(endless, "").unwrap().messages("", Language::English, &[], false).is_err());
     }
 }
