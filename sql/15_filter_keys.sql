@@ -20,6 +20,8 @@ CREATE FUNCTION ann_order(timestamp) RETURNS bigint LANGUAGE c IMMUTABLE STRICT 
 	AS 'MODULE_PATHNAME', 'pg_answer_ann_order_int8';
 CREATE FUNCTION ann_order(timestamptz) RETURNS bigint LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'pg_answer_ann_order_int8';
+CREATE FUNCTION ann_order(money) RETURNS bigint LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+	AS 'MODULE_PATHNAME', 'pg_answer_ann_order_int8';
 CREATE FUNCTION ann_order(real) RETURNS bigint LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 	AS 'MODULE_PATHNAME', 'pg_answer_ann_order_float4';
 CREATE FUNCTION ann_order(double precision) RETURNS bigint LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -39,7 +41,7 @@ BEGIN
 		('int2', 'integer_ops', 2), ('int4', 'integer_ops', 2), ('int8', 'integer_ops', 2),
 		('float4', 'float_ops', 2), ('float8', 'float_ops', 2),
 		('bool', NULL, 2), ('oid', NULL, 2), ('date', NULL, 2), ('time', NULL, 2),
-		('timestamp', NULL, 2), ('timestamptz', NULL, 2), ('numeric', NULL, 3)) AS c(type, family, support)
+		('timestamp', NULL, 2), ('timestamptz', NULL, 2), ('money', NULL, 2), ('numeric', NULL, 3)) AS c(type, family, support)
 	LOOP
 		EXECUTE format('CREATE OPERATOR CLASS %1$I DEFAULT FOR TYPE %2$I USING ann %3$s AS
 			OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION %4$s ann_order(%2$I)',
@@ -60,9 +62,14 @@ BEGIN
 		('"char"', 'hashcharextended'), ('uuid', 'uuid_hash_extended'), ('inet', 'hashinetextended'),
 		('macaddr', 'hashmacaddrextended'), ('timetz', 'timetz_hash_extended'),
 		('interval', 'interval_hash_extended'), ('jsonb', 'jsonb_hash_extended'), ('anyenum', 'hashenumextended'),
-		('anyarray', 'hash_array_extended')) AS c(type, function)
+		('anyarray', 'hash_array_extended'), ('anyrange', 'hash_range_extended'),
+		('anymultirange', 'hash_multirange_extended'), ('macaddr8', 'hashmacaddr8extended'),
+		('pg_lsn', 'pg_lsn_hash_extended'), ('xid8', 'hashint8extended'),
+		-- These have no bits beyond what makes them equal.
+		('bytea', 'hashvarlenaextended'), ('bit', 'hashvarlenaextended'), ('varbit', 'hashvarlenaextended')) AS c(type, function)
 	LOOP
-		EXECUTE format('CREATE OPERATOR CLASS %I DEFAULT FOR TYPE %s USING ann AS OPERATOR 3 =, FUNCTION 4 %s(%2$s, bigint)',
-			btrim(class.type, '"') || '_ops', class.type, class.function);
+		EXECUTE format('CREATE OPERATOR CLASS %I DEFAULT FOR TYPE %s USING ann AS OPERATOR 3 =, FUNCTION 4 %s(%s, bigint)',
+			btrim(class.type, '"') || '_ops', class.type, class.function,
+			CASE class.function WHEN 'hashvarlenaextended' THEN 'internal' WHEN 'hashint8extended' THEN 'bigint' ELSE class.type END);
 	END LOOP;
 END $$;

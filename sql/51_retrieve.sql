@@ -128,6 +128,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION pg_answer_condition(regclass, jsonb) IS 'the condition that columns have the values of a JSON object';
 
+-- Of a filter that fits no source it is told before anything is searched for, and with little context.
+CREATE FUNCTION pg_answer_check_filter(wanted regclass[], filter jsonb) RETURNS void LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM @extschema@.pg_answer_condition(s.relation, filter) FROM @extschema@.pg_answer_sources_of(wanted) AS s WHERE filter IS NOT NULL;
+END $$;
+COMMENT ON FUNCTION pg_answer_check_filter(regclass[], jsonb) IS 'an error about a filter that is no object or names a column that a source has not';
+
 CREATE FUNCTION pg_answer_tell_of_queue(source regclass, max_staleness interval) RETURNS void LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -296,6 +304,7 @@ BEGIN
     IF query IS NULL THEN
         RETURN;
     END IF;
+    PERFORM @extschema@.pg_answer_check_filter(wanted, filter);
     RETURN QUERY
         WITH candidates AS (
             SELECT c.*, CASE mode

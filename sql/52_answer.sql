@@ -98,6 +98,7 @@ CREATE FUNCTION pg_answer_evidence(
 DECLARE
     began CONSTANT timestamptz := clock_timestamp();
 BEGIN
+    PERFORM @extschema@.pg_answer_check_filter(wanted, filter);
     SELECT coalesce(jsonb_agg(jsonb_build_object('source', r.source, 'key', r.key, 'title', r.title, 'heading', r.heading, 'content', r.content,
                'score', r.score, 'start_char', r.start_char, 'end_char', r.end_char) ORDER BY r.place), '[]'),
            coalesce(array_agg(r.content ORDER BY r.place), '{}'),

@@ -8,11 +8,13 @@ use crate::settings;
 
 /// Rows refined before the first one is returned, about.
 const REFINED: f64 = 100.0;
+/// Byte codes read for each row that is returned, deep in a result.
+const CODES: f64 = 2.0;
 /// Share of the price of a random page that a page costs whose neighbours are read with it.
 const CLUSTERED: f64 = 0.5;
 
 /// `amcostestimate`. Before the first row come the directory, the lists that the recall asks for and the refinement of
-/// the best; the whole index costs all of its pages. Conditions on keys make more lists necessary, of whose entries
+/// the best; the whole index costs all of its pages, and the byte codes of its rows come from pages all over. Conditions on keys make more lists necessary, of whose entries
 /// fewer are scored.
 #[pgrx::pg_guard]
 #[allow(clippy::too_many_arguments)] // the server's interface
@@ -65,9 +67,9 @@ pub unsafe extern "C-unwind" fn estimate(
         let list_pages = (2.0 * rows / meta.layout(&space).capacity as f64 + 0.5 * lists as f64).min(pages);
         let directory = (lists * space.width) as f64 / f64::from(pg_sys::BLCKSZ);
         let refined = REFINED.min(rows * matching);
-        let first_pages = directory * sequential
-            + share * list_pages * (random * CLUSTERED).max(sequential)
-            + refined.min(share * pages) * (random * CLUSTERED).max(sequential);
+        let clustered = (random * CLUSTERED).max(sequential);
+        let first_pages =
+            directory * sequential + share * list_pages * clustered + refined.min(share * pages) * clustered;
         // Sixteen codes are scored at the price of one operator, as many keys are compared; a byte code is a distance.
         let groups = share * 2.0 * rows / 16.0;
         let scored = groups * (16.0 * matching).min(1.0);
@@ -76,7 +78,9 @@ pub unsafe extern "C-unwind" fn estimate(
         *startup = first_pages + first_work;
         *total = *startup
             + pages * random
-            + rows * matching * (pg_sys::cpu_index_tuple_cost + pg_sys::cpu_operator_cost);
+            + rows
+                * matching
+                * (CODES * clustered + pg_sys::cpu_index_tuple_cost + pg_sys::cpu_operator_cost);
         (*selectivity, *index_pages) = (matching, pages);
     }
 }

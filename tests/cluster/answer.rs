@@ -204,18 +204,20 @@ fn a_wrong_source_is_a_short_error() -> Result<()> {
 fn wrong_arguments_are_short_errors() -> Result<()> {
     let (_, mut client) = session("short_arguments")?;
     docs(&mut client)?;
-    for (argument, code) in [
-        ("k => 0", "22023"),
-        ("mode => 'guess'", "22023"),
-        ("expand => -1", "22023"),
-        ("context_tokens => 0", "22023"),
-        ("model => 'nobody'", "42704"),
+    for (argument, code, lines) in [
+        ("k => 0", "22023", 4),
+        ("mode => 'guess'", "22023", 4),
+        ("expand => -1", "22023", 4),
+        ("context_tokens => 0", "22023", 4),
+        ("model => 'nobody'", "42704", 4),
+        (r#""where" => '[1]'"#, "22023", 7),
+        (r#""where" => '{"nobody": 1}'"#, "42703", 7),
     ] {
         for function in ["rag_answer", "rag_answer_details", "rag_answer_stream", "rag_prompt"] {
             let error = error_of(&mut client, &format!("SELECT {function}('x', 'docs', {argument})"))?;
             expect_code(&error, code)?;
             let context = error.where_().unwrap_or_default();
-            ensure!(context.lines().count() <= 4, "{function}, {argument}: {context}");
+            ensure!(context.lines().count() <= lines, "{function}, {argument}: {context}");
         }
     }
     for argument in

@@ -15,6 +15,7 @@ mod index;
 mod index_check;
 mod index_data;
 mod index_disk;
+mod index_filter;
 mod injection;
 mod pgvector;
 mod queue;

@@ -30,8 +30,10 @@ const FIRST: usize = 16;
 const TAXICAB: f64 = 2.0;
 /// Factor by which the rows grow each time, and the entries refined for them.
 const GROWTH: usize = 2;
-/// The entries to refine for n rows grow with this power of n.
+/// The entries to refine for n rows grow with this power of n, but there are at least so many for each row: with fewer, too many of
+/// a thousandth of the rows were missed.
 const DEPTH: f64 = 0.77;
+const LEAST: f64 = 2.0;
 /// Records between the one that is read and the one that is fetched for later.
 const AHEAD: usize = 4;
 /// Rows n times as far down are in so many times as many lists: the exponential of these times ln n and (ln n)², which were
@@ -112,6 +114,8 @@ pub struct Search {
     lists: ByDistance,
     /// Lists to visit for the first rows.
     reach: Reach,
+    /// Whether the caller has said how many.
+    counts_lists: bool,
     /// Entries to refine for each of the first rows.
     refine: f64,
     /// What the exponent of [`SPREAD`] is multiplied with.
@@ -173,6 +177,7 @@ impl Search {
             filter,
             lists,
             reach,
+            counts_lists: effort.probes.is_some(),
             refine,
             spread: 1.0 + SPREAD_BELOW * (0.95 - effort.recall).clamp(0.0, 0.1),
             quota: 0,
@@ -218,11 +223,16 @@ impl Search {
     fn widen(&mut self, store: &impl PageStore, space: &Space) -> Result<()> {
         self.work.widened += usize::from(self.quota > 0);
         self.quota = (self.quota.saturating_mul(GROWTH)).max(FIRST);
-        while self.work.visited < self.lists.len() && (self.wants_list(space) || self.left == 0) {
+        // The deeper in the result, the less it matters that a single row be missed.
+        let wanted = self.refine * FIRST as f64 * self.depth().powf(DEPTH);
+        let wanted = wanted.max(LEAST * self.quota as f64) as usize;
+        // Where few rows of a dense place pass a filter, the lists that belong to it hold too few.
+        let enough = if self.counts_lists { 0 } else { wanted };
+        while self.work.visited < self.lists.len()
+            && (self.wants_list(space) || self.left == 0 || self.work.scored < enough)
+        {
             self.visit(store, space)?;
         }
-        // The deeper in the result, the less it matters that a single row be missed.
-        let wanted = (self.refine * FIRST as f64 * self.depth().powf(DEPTH)) as usize;
         let picked = self.pick(wanted.saturating_sub(self.work.refined).max(1));
         self.refine(store, space, &picked)?;
         // NaN is above all numbers for PostgreSQL, too.

@@ -4,8 +4,11 @@ mod encoder {
     pub mod model;
 }
 
+use std::os::unix::fs::MetadataExt;
+
 use encoder::model::{TinyModel, read_reference};
 use pg_answer_inference::encoder::{Kernels, prepare, prepared};
+use pg_answer_inference::prepared::Image;
 use pg_answer_inference::{Encoder, Error, Pool, Role, Tokens};
 
 fn load(model: &TinyModel) -> Result<Encoder, Error> {
@@ -103,6 +106,13 @@ fn a_prepared_model_computes_the_same() {
     }
     let tokens = [loaded.tokenize("a vector database", Role::Plain).unwrap()];
     assert_eq!(embed(&loaded, &tokens, 1), embed(&mapped, &tokens, 1));
+    // Preparing anew makes another file: who has the old one mapped keeps it.
+    tiny.set("tokenizer.json", &text);
+    let file = |image: &Image| std::fs::metadata(image.path()).unwrap().ino();
+    let before = file(&image);
+    assert_ne!(file(&prepare(&tiny.open(), &mut || Ok(())).unwrap().unwrap()), before);
+    assert_eq!(embed(&loaded, &tokens, 1), embed(&mapped, &tokens, 1));
+    assert_eq!(embed(&loaded, &tokens, 1), embed(&load(&tiny).unwrap(), &tokens, 1));
 }
 
 #[test]

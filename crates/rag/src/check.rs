@@ -1,6 +1,6 @@
 //! What of an answer its passages hold: each sentence is looked up by the words that it adds to the question.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -21,8 +21,9 @@ const INTRODUCTION: usize = 5;
 const OWN_CITATION: f64 = 0.05;
 /// Words of a line that may be only a term, at most.
 const TERM: usize = 3;
-/// Share of the best passage's support that a second one must give a sentence to be cited beside it.
-const AS_GOOD: f64 = 0.9;
+/// What the question's words in a passage count beside those of the sentence: of passages that support it, the one about the
+/// question is cited before one that mentions the same.
+const ASKED: f64 = 0.2;
 /// Passages that a sentence cites, at most.
 const MOST_CITED: usize = 2;
 /// What begins a sentence that is about the one before.
@@ -148,7 +149,8 @@ impl Evidence {
         if introduces { comma } else { 0 }
     }
 
-    /// The passage that supports a sentence best, the first of equals, and one that does as well; none if none does enough.
+    /// The passages that support a sentence, those with more of the question's words first, then the first of equals; none
+    /// if none does enough.
     fn supporters(
         &self,
         said: &HashSet<String>,
@@ -168,21 +170,24 @@ impl Evidence {
             let held = if found == 0 { self.held.len() } else { found };
             (1.0 + self.held.len() as f64 / held as f64).ln() * if is_exact(word) { EXACT } else { 1.0 }
         };
-        let total: f64 = new.iter().map(weight).sum();
+        // In the order of the words, so that sums of the same words are the same.
+        let weighed = |words: &HashSet<String>| {
+            words.iter().map(|word| (word.clone(), weight(word))).collect::<BTreeMap<_, _>>()
+        };
+        let (told, asked) = (weighed(&new), weighed(&self.asked));
         let mut found = Vec::new();
         for (i, passage) in self.held.iter().enumerate() {
             if new.iter().any(|word| is_exact(word) && !passage.contains(word)) {
                 continue;
             }
-            let support = new.intersection(passage).map(weight).sum::<f64>() / total;
-            let merit = support + if cited.contains(&(i + 1)) { OWN_CITATION } else { 0.0 };
+            let support = share(&told, passage);
             if support >= ENOUGH {
-                found.push((merit, support, i));
+                let about = share(&asked, passage);
+                let own = if cited.contains(&(i + 1)) { OWN_CITATION } else { 0.0 };
+                found.push((support + ASKED * about + own, support, i));
             }
         }
         found.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let enough = found.first().map_or(0.0, |(_, support, _)| AS_GOOD * support);
-        let cited = found.into_iter().filter(|(_, support, _)| *support >= enough).take(MOST_CITED);
         let citation = |(_, support, passage): (f64, f64, usize)| Citation {
             passage,
             quote: quote(&passages[passage].content, said, |word| {
@@ -190,7 +195,7 @@ impl Evidence {
             }),
             support,
         };
-        cited.map(citation).collect()
+        found.into_iter().take(MOST_CITED).map(citation).collect()
     }
 }
 
@@ -229,6 +234,15 @@ fn repeated(said: &HashSet<String>, passages: &[Passage]) -> Option<Citation> {
         let (start, sentence) = sentences.find(|(_, s)| said.is_subset(&words(s)))?;
         Some(Citation { passage, quote: trimmed(start, sentence), support: 1.0 })
     })
+}
+
+/// Share of the `words`' weights that a passage has; 0 of none.
+fn share(words: &BTreeMap<String, f64>, passage: &HashSet<String>) -> f64 {
+    let sum = |has: &dyn Fn(&str) -> bool| -> f64 {
+        words.iter().filter(|(word, _)| has(word)).map(|(_, weight)| weight).sum()
+    };
+    let total = sum(&|_| true);
+    if total > 0.0 { sum(&|word| passage.contains(word)) / total } else { 0.0 }
 }
 
 fn refers_back(word: &str) -> bool {
@@ -312,6 +326,19 @@ mod tests {
         assert_eq!(text("By default 100 may connect [1].", QUERY), "By default 100 may connect [2].");
         assert_eq!(text("max_connections", QUERY), "max_connections [2]");
         assert_eq!(text("服务器监听 5432 端口。", "服务器监听哪个端口？"), "服务器监听 5432 端口[3]。");
+    }
+
+    #[test]
+    fn the_passage_about_the_question_is_cited_first() {
+        let passages = [
+            "After a failover the old primary may be repaired with pg_rewind.",
+            "Other tools are no help with this. They copy the files.",
+            "pg_rewind brings an old primary back in line after a failover, without a copy of everything.",
+        ]
+        .map(|content| Passage { title: None, content: content.to_owned() });
+        let query = "How do I bring an old primary back into line without copying everything?";
+        let checked = check("You can take pg_rewind.", query, &passages, Unsupported::Drop);
+        assert_eq!(checked.text, "You can take pg_rewind [3][1].");
     }
 
     #[test]

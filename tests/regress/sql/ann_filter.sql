@@ -20,9 +20,9 @@ SELECT ann_check('f_keys');
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'f_keys'::regclass ORDER BY attnum;
 
 -- whether the index gives all rows that a condition takes, in the plan that it is an index condition of
-CREATE FUNCTION same(condition text, indexed boolean DEFAULT true) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION same(condition text, indexed boolean DEFAULT true, of text DEFAULT 'f') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-	query text := format('SELECT id FROM f WHERE %s ORDER BY v <-> array_fill(0.3, ARRAY[16])::vector', condition);
+	query text := format('SELECT id FROM %s WHERE %s ORDER BY v <-> array_fill(0.3, ARRAY[16])::vector', of, condition);
 	exact int[]; found int[]; line text; checked boolean := false;
 BEGIN
 	SET LOCAL enable_indexscan = off;
@@ -89,9 +89,24 @@ SET enable_seqscan = off;
 SELECT plan_of_filter('SELECT * FROM fc WHERE name = ''D'' ORDER BY v <-> ''[1,1]'' LIMIT 2');
 SELECT * FROM fc WHERE name = 'D' ORDER BY v <-> '[1,1]' LIMIT 2;
 
+-- types that are rare as keys; money is an integer inside
+CREATE TABLE rare (
+	id int, v vector(16), raw bytea, flags bit(5), marks varbit, price money, span int4range, spans int4multirange, nic macaddr8, lsn pg_lsn, xid xid8
+);
+INSERT INTO rare SELECT i, (SELECT array_agg(sin(i * 0.37 + j * 1.7)) FROM generate_series(1, 16) j)::real[]::vector,
+	CASE WHEN i % 9 > 0 THEN decode(lpad(to_hex(i % 40), 4, '0'), 'hex') END, (i % 32)::bit(5), substring((i % 32)::bit(5) FROM 1 FOR 1 + i % 5)::varbit,
+	(i % 50 - 25)::money, int4range(i % 7, 10), int4multirange(int4range(i % 5, 10), int4range(20, 30)), ('08002b010203040' || i % 4)::macaddr8,
+	('0/' || i % 6)::pg_lsn, (i % 8)::text::xid8
+	FROM generate_series(1, 2000) i;
+CREATE INDEX rare_keys ON rare USING ann (v vector_l2_ops, raw, flags, marks, price, span, spans, nic, lsn, xid);
+ANALYZE rare;
+SELECT c AS condition, same(c, of => 'rare') FROM unnest(ARRAY[
+	'raw = ''\x0007''', 'raw IS NULL', 'flags = b''00111''', 'marks = b''0''', 'marks = b''00''', 'price < (-20)::money', 'price = 3::money',
+	'price >= 20::money', 'span = ''[3,10)''', 'spans = ''{[2,10),[20,30)}''', 'nic = ''08:00:2b:01:02:03:04:02''', 'lsn = ''0/3''', 'xid = ''5''']) AS c;
+
 -- wrong use
 CREATE INDEX ON f USING ann (tenant, v vector_l2_ops);
 CREATE INDEX ON f USING ann (tenant);
 CREATE INDEX ON f USING ann (v vector_l2_ops, v vector_cosine_ops);
 CREATE INDEX ON f USING ann (v vector_l2_ops, (point(1, 2)));
-DROP TABLE f, fc;
+DROP TABLE f, fc, rare;

@@ -116,6 +116,9 @@ fn pack_values_body<const FMA: bool>(head: &Head<'_>, first: usize, length: usiz
     }
 }
 
+/// The polynomial of [`exp2`], the highest power first.
+pub const EXP2: [f32; 4] = [0.055_171_45, 0.242_610_86, 0.693_260_97, 0.999_928_1];
+
 /// 2^x for x ≤ 0 with a relative error below 1e-4, a twentieth of what rounding to bfloat16 may lose; 0 or less than
 /// 2e-38 below -126. No branches.
 ///
@@ -129,8 +132,8 @@ fn exp2<const FMA: bool>(x: f32) -> f32 {
     let x = if x < -126.0 { -126.0 } else { x };
     let shifted = x + ROUND;
     let f = x - (shifted - ROUND);
-    let mut p = 0.055_171_45;
-    for c in [0.242_610_86, 0.693_260_97, 0.999_928_1] {
+    let [mut p, rest @ ..] = EXP2;
+    for c in rest {
         p = mul_add::<FMA>(p, f, c);
     }
     p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
@@ -184,7 +187,7 @@ fn divide_body<const FMA: bool>(context: &mut [Wide], sums: &[f32], out: &mut [L
 
 dispatch! {
     /// Keys of one sequence as the second factor of a product, one key a column.
-    pack_keys = pack_keys_body(head: &Head<'_>, first: usize, length: usize, out: &mut Vec<Pairs>)
+    pack_keys = pack_keys_body | super::avx512::pack_keys, (head: &Head<'_>, first: usize, length: usize, out: &mut Vec<Pairs>)
 }
 dispatch! {
     /// Values of one sequence as the second factor of a product, one element a column.
@@ -192,7 +195,7 @@ dispatch! {
 }
 dispatch! {
     /// Numerators and denominators of softmax for a block of rows.
-    exponentiate = exponentiate_body(
+    exponentiate = exponentiate_body | super::avx512::exponentiate, (
         scores: &mut [Wide], length: usize, scale: f32, sums: &mut [f32], weights: &mut [Line]
     )
 }

@@ -27,15 +27,21 @@ pub fn exp<const FMA: bool>(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { p * power }
 }
 
+/// Where Φ is 0 or 1 for [`gelu`].
+pub const GELU_END: f32 = 4.0;
+/// The polynomial of [`gelu`] in x², the highest power first.
+pub const GELU: [f32; 7] =
+    [2.258_861_5e-8, -1.588_85e-6, 4.776_438e-5, -8.121_927e-4, 8.763_718e-3, -6.455_447_5e-2, 0.397_870_3];
+
 /// x·Φ(x), the exact GELU (Hendrycks and Gimpel 2016), with an absolute error below 2e-4, a tenth of what rounding
 /// 1 to bfloat16 may lose. Φ(x) - 1/2 is an odd polynomial on [-4, 4], fitted for the least greatest error of the
 /// product, and continued by ±1/2.
 #[inline(always)]
 fn gelu<const FMA: bool>(x: f32) -> f32 {
-    let t = x.clamp(-4.0, 4.0);
+    let t = x.clamp(-GELU_END, GELU_END);
     let z = t * t;
-    let mut p = 2.258_861_5e-8;
-    for c in [-1.588_85e-6, 4.776_438e-5, -8.121_927e-4, 8.763_718e-3, -6.455_447_5e-2, 0.397_870_3] {
+    let [mut p, rest @ ..] = GELU;
+    for c in rest {
         p = mul_add::<FMA>(p, z, c);
     }
     x * mul_add::<FMA>(t, p, 0.5)
@@ -83,11 +89,11 @@ fn relu_lines_body<const FMA: bool>(product: &[Wide], out: &mut [Line]) {
 
 dispatch! {
     /// out = product, as lines.
-    lines = lines_body(product: &[Wide], out: &mut [Line])
+    lines = lines_body | super::avx512::lines, (product: &[Wide], out: &mut [Line])
 }
 dispatch! {
     /// out = gelu(product), as lines.
-    gelu_lines = gelu_lines_body(product: &[Wide], out: &mut [Line])
+    gelu_lines = gelu_lines_body | super::avx512::gelu_lines, (product: &[Wide], out: &mut [Line])
 }
 dispatch! {
     /// As [`gelu_lines`], with the tanh approximation of GELU.

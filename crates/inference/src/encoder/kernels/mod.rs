@@ -5,6 +5,8 @@
 //! of its architecture.
 
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod math;
 mod norm;
 mod product;
@@ -61,8 +63,20 @@ impl Level {
 /// Whether the baseline has a fused multiply-add instruction; without one `mul_add` is a slow library call.
 const BASELINE_FMA: bool = cfg!(target_arch = "aarch64");
 
-/// Defines a function that runs `$body::<FMA>` compiled for the given [`Level`].
+/// Defines a function that runs `$body::<FMA>` compiled for the given [`Level`], or `$bf16` where that is the best.
 macro_rules! dispatch {
+    ($(#[$attribute:meta])* $name:ident = $body:ident | $bf16:path, ($($argument:ident: $type:ty),* $(,)?)) => {
+        $(#[$attribute])*
+        pub fn $name(level: $crate::encoder::kernels::Level, $($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            if level.0 == $crate::encoder::kernels::Isa::Bf16 {
+                // SAFETY: a `Level` is only made after the processor was asked for these features.
+                return unsafe { $bf16($($argument),*) };
+            }
+            dispatch! { portable = $body($($argument: $type),*) }
+            portable(level, $($argument),*);
+        }
+    };
     ($(#[$attribute:meta])* $name:ident = $body:ident($($argument:ident: $type:ty),* $(,)?)) => {
         $(#[$attribute])*
         #[allow(clippy::too_many_arguments)]

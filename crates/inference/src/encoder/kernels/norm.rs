@@ -51,7 +51,9 @@ fn normalize_body<const FMA: bool>(x: &mut [Wide], lines: &mut [Line], rows: usi
 
 dispatch! {
     /// Normalises each row of `x`, panels of `rows` rows, in place, and writes it to `lines` as well.
-    normalize = normalize_body(x: &mut [Wide], lines: &mut [Line], rows: usize, norm: &Norm<'_>)
+    normalize = normalize_body | super::avx512::normalize, (
+        x: &mut [Wide], lines: &mut [Line], rows: usize, norm: &Norm<'_>
+    )
 }
 
 #[cfg(test)]
