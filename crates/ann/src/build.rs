@@ -199,7 +199,8 @@ impl<'a, S: PageStore> Builder<'a, S> {
             return Err(Error::Store("the index is not empty".to_owned()));
         }
         let layout = Layout::new(&trained.space, key_columns);
-        let nearby = Lists::unwritten(&trained.space, &trained.records);
+        let nearby = Lists::unwritten(&trained.space, &trained.records, &trained.centroids)
+            .in_groups(&trained.space, &trained.centroids);
         let filling = Filling::new(layout, 0..trained.centroids.len() as u32);
         Ok(Self {
             store,

@@ -6,7 +6,7 @@ use pg_answer_vector::distance;
 use crate::build::through_records;
 use crate::nearby::Lists;
 use crate::rotation::splitmix;
-use crate::{Result, Space, select, workers};
+use crate::{Result, Space, bisect, select, workers};
 
 /// Rows of a matrix product between two looks for a cancel.
 pub(crate) const BATCH: usize = 512;
@@ -39,6 +39,18 @@ impl Points {
     /// Point `i`.
     pub fn get(&self, i: usize) -> &[f32] {
         &self.values[i * self.width..][..self.width]
+    }
+
+    /// All points.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.width)
+    }
+
+    /// The points with these numbers.
+    fn only(&self, numbers: impl Iterator<Item = u32>) -> Self {
+        let mut values = Vec::with_capacity(self.values.len());
+        numbers.for_each(|i| values.extend_from_slice(self.get(i as usize)));
+        Self { values, width: self.width }
     }
 
     fn get_mut(&mut self, i: usize) -> &mut [f32] {
@@ -91,12 +103,6 @@ fn multiply(rows: &[f32], centroids: &Points, out: &mut [f32]) {
     }
 }
 
-/// The `n` nearest centroids of a row, from the nearest on, from its products with all centroids and their squared norms.
-pub(crate) fn nearest(products: &[f32], squares: &[f32], n: usize) -> Vec<u32> {
-    let distances = products.iter().zip(squares).map(|(product, square)| square - 2.0 * product);
-    select::in_order(&distances.collect::<Vec<f32>>(), n)
-}
-
 /// For each row the nearest centroid, and its squared distance less the row's squared norm.
 pub(crate) fn assign(
     rows: &[f32],
@@ -141,7 +147,8 @@ pub(crate) fn assign_all(
 const LOOKS: usize = 2;
 const NEAR: usize = 16;
 
-/// At most `k` centroids of `points` of a space by Lloyd's algorithm; none has lost all points. `check` is called often.
+/// At most `k` centroids of `points` of a space by Lloyd's algorithm; none has lost all points, and near ones
+/// [lie together](bisect). `check` is called often.
 ///
 /// # Errors
 /// Those of `check`.
@@ -168,7 +175,15 @@ pub fn train(
     let (mut near, mut lists) = (vec![0; n * NEAR], vec![0; n]);
     for round in 0..rounds {
         if round < LOOKS {
-            find_near(space, points, &centroids, &mut near, &mut check)?;
+            // The first centroids, points at random, make no groups that tell enough.
+            let in_groups = round > 0;
+            if in_groups {
+                centroids = in_order(&centroids, &mut check)?;
+            }
+            let (records, decoded) = through_records(&centroids);
+            let lists = Lists::unwritten(space, &records, &decoded);
+            let lists = if in_groups { lists.in_groups(space, &decoded) } else { lists };
+            find_near(space, points, &lists, &mut near, &mut check)?;
         }
         let squares = centroids.squares();
         let among = |first: usize, rows: &[f32], centroids: &Points, out: &mut Vec<(u32, f32)>| {
@@ -177,21 +192,26 @@ pub fn train(
         };
         improve_by(points, &mut centroids, &order, among, &mut check)?;
     }
-    Ok(only(&centroids, lists.into_iter()))
+    in_order(&used(&centroids, lists.into_iter()), check)
 }
 
-/// The [`NEAR`] nearest centroids of each point; some of them more than once if there are fewer.
+/// The same centroids, so that near ones [lie together](bisect).
+fn in_order(centroids: &Points, check: impl FnMut() -> Result<()>) -> Result<Points> {
+    Ok(centroids.only(bisect::order(centroids, check)?.into_iter()))
+}
+
+/// The [`NEAR`] nearest lists of each point; some of them more than once if there are fewer.
 ///
 /// # Errors
 /// Those of `check`.
 fn find_near(
     space: &Space,
     points: &Points,
-    centroids: &Points,
+    lists: &Lists,
     near: &mut [u32],
     mut check: impl FnMut() -> Result<()>,
 ) -> Result<()> {
-    let (width, lists) = (points.width, Lists::unwritten(space, &through_records(centroids).0));
+    let width = points.width;
     for (rows, near) in points.values.chunks(BATCH * width).zip(near.chunks_mut(BATCH * NEAR)) {
         check()?;
         workers::share((rows, width), (near, NEAR), LEAST_ROWS, |rows, near| {
@@ -293,16 +313,12 @@ pub(crate) fn drop_empty(
     check: impl FnMut() -> Result<()>,
 ) -> Result<Points> {
     let lists = assign_all(points, &centroids, check)?;
-    Ok(only(&centroids, lists.into_iter()))
+    Ok(used(&centroids, lists.into_iter()))
 }
 
 /// Those of the centroids that `lists` name.
-fn only(centroids: &Points, lists: impl Iterator<Item = u32>) -> Points {
+fn used(centroids: &Points, lists: impl Iterator<Item = u32>) -> Points {
     let mut used = vec![false; centroids.len()];
     lists.for_each(|list| used[list as usize] = true);
-    let mut kept = Points::new(centroids.width);
-    for (centroid, _) in centroids.values.chunks_exact(centroids.width).zip(used).filter(|(_, used)| *used) {
-        kept.values.extend_from_slice(centroid);
-    }
-    kept
+    centroids.only((0..).zip(used).filter(|(_, used)| *used).map(|(i, _)| i))
 }

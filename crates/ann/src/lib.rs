@@ -10,6 +10,7 @@
 //! Nothing here knows PostgreSQL. Pages come from a [`store::PageStore`] and are not trusted.
 
 pub mod agreement;
+mod bisect;
 pub mod build;
 mod calibrate;
 pub mod check;

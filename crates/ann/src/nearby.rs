@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::code::{Record, record_len};
 use crate::directory::{self, Encoded, List};
 use crate::kernels::{self, Groups, LANES};
+use crate::kmeans::Points;
 use crate::list::{FACTOR_LEN, upper_half};
 use crate::meta::Meta;
 use crate::space::Query;
@@ -20,6 +21,11 @@ const CHOSEN: f64 = 1.5;
 const MORE: usize = 64;
 /// Lists that seem the nearest to a row by one-bit codes, of which the nearest are found.
 const LIKELY: usize = 48;
+/// Where lists lie together as so many groups of sixteen or more, only those of one group of so many are looked at for a row, but
+/// of so many groups at least.
+const MANY: usize = 96;
+const LOOKED_AT: usize = 3;
+const LEAST: usize = 48;
 
 /// The lists of an index at one time.
 #[derive(Debug)]
@@ -30,12 +36,67 @@ pub(crate) struct Lists {
     /// Their centroids, as the directory has them, one after the other.
     records: Vec<u8>,
     record: usize,
-    /// Squared norms of the centroids.
+    codes: Codes,
+    /// Means of the groups of sixteen lists, if these lie together.
+    groups: Option<Codes>,
+}
+
+/// One-bit codes of centroids.
+#[derive(Debug)]
+struct Codes {
+    /// Squared norms.
     squares: Vec<f32>,
-    /// One-bit codes of the centroids in groups of sixteen, and their factors.
+    /// In groups of sixteen, with their factors.
     codes: Vec<u8>,
     adds: Vec<u8>,
     scales: Vec<u8>,
+}
+
+impl Codes {
+    fn new<'a>(space: &Space, centroids: impl ExactSizeIterator<Item = &'a [f32]>) -> Self {
+        let (code, zeros) = (space.bits / 8, vec![0.0; space.width]);
+        let padded = centroids.len().next_multiple_of(LANES);
+        let (mut codes, mut squares) = (vec![0; padded * code], Vec::with_capacity(centroids.len()));
+        let (mut adds, mut scales) = (vec![0; FACTOR_LEN * padded], vec![0; FACTOR_LEN * padded]);
+        for (i, centroid) in centroids.enumerate() {
+            let entry = space.encode_point(centroid, &zeros, false);
+            adds[FACTOR_LEN * i..][..FACTOR_LEN].copy_from_slice(&upper_half(entry.add).to_le_bytes());
+            scales[FACTOR_LEN * i..][..FACTOR_LEN].copy_from_slice(&upper_half(entry.scale).to_le_bytes());
+            let group = &mut codes[i / LANES * LANES * code..];
+            entry.bits.iter().enumerate().for_each(|(j, byte)| group[j * LANES + i % LANES] = *byte);
+            squares.push(centroid.iter().map(|x| x * x).sum());
+        }
+        Self { squares, codes, adds, scales }
+    }
+
+    /// A mask for each group of sixteen.
+    fn masks(&self, mask: u16) -> Vec<u16> {
+        vec![mask; self.squares.len().div_ceil(LANES)]
+    }
+
+    /// About how far each of them is from a query; NaN for those without a bit in the masks.
+    fn estimate(&self, space: &Space, query: &Query, masks: &[u16]) -> Vec<f32> {
+        let mut estimates = vec![0.0; LANES * masks.len()];
+        let groups = Groups { codes: &self.codes, adds: &self.adds, scales: &self.scales };
+        let origin = space.origin_base(query) as f32;
+        kernels::score(groups, query.scale(origin), masks, &mut estimates);
+        // What is beyond single precision is far.
+        for (_, group) in masks.iter().zip(estimates.chunks_mut(LANES)).filter(|(mask, _)| **mask != 0) {
+            group.iter_mut().filter(|to| to.is_nan()).for_each(|to| *to = f32::INFINITY);
+        }
+        estimates.truncate(self.squares.len());
+        estimates
+    }
+
+    /// Places of the `n` that seem to be the nearest to a row by Euclidean distance, of those with a bit in the masks, in no
+    /// order. `query` is [one of the row](Space::query_of).
+    fn likely(&self, space: &Space, query: &Query, masks: &[u16], n: usize) -> Vec<u32> {
+        let mut estimates = self.estimate(space, query, masks);
+        if space.metric == Metric::InnerProduct {
+            estimates.iter_mut().zip(&self.squares).for_each(|(to, square)| *to = square + 2.0 * *to);
+        }
+        select::least(&estimates, n).into_iter().map(|(_, place)| place).collect()
+    }
 }
 
 /// The lists as they were when somebody looked last.
@@ -54,70 +115,59 @@ impl Remembered {
             return Ok(known);
         }
         let (version, entries) = directory::entries(store, space, meta.directory)?;
-        let lists = Arc::new(Lists::new(space, version, &entries));
+        let lists = Arc::new(Lists::written(space, version, &entries));
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(lists.clone());
         Ok(lists)
     }
 }
 
 impl Lists {
-    /// Lists with these centroids, as records, for a build: they have no page yet.
-    pub fn unwritten(space: &Space, records: &[Vec<u8>]) -> Self {
-        let entries =
-            records.iter().zip(0..).map(|(record, id)| (List { id, first: NO_BLOCK }, record.clone()));
-        Self::new(space, 0, &entries.collect::<Vec<_>>())
+    /// Lists with these centroids, as records and as they decode, for rows to be shared out among them: they have no page yet.
+    pub fn unwritten(space: &Space, records: &[Vec<u8>], centroids: &Points) -> Self {
+        let lists = (0..records.len() as u32).map(|id| List { id, first: NO_BLOCK }).collect();
+        Self::new(space, 0, lists, records.concat(), centroids)
+    }
+
+    /// The same, where near lists [lie together](crate::bisect): if they are many, a row need not be compared with all.
+    pub fn in_groups(mut self, space: &Space, centroids: &Points) -> Self {
+        if centroids.len() >= MANY * LANES {
+            let width = space.width;
+            let mut means = Points::new(width);
+            for group in centroids.values.chunks(LANES * width) {
+                let share = width as f32 / group.len() as f32;
+                let mean = |i| group.iter().skip(i).step_by(width).sum::<f32>() * share;
+                means.values.extend((0..width).map(mean));
+            }
+            self.groups = Some(Codes::new(space, means.iter()));
+        }
+        self
     }
 
     /// Those of the directory at the given version.
-    fn new(space: &Space, version: u32, entries: &[Encoded]) -> Self {
-        let (code, zeros) = (space.bits / 8, vec![0.0; space.width]);
-        let padded = entries.len().next_multiple_of(LANES);
-        let mut codes = vec![0; padded * code];
-        let (mut adds, mut scales) = (vec![0; FACTOR_LEN * padded], vec![0; FACTOR_LEN * padded]);
-        for (i, (_, record)) in entries.iter().enumerate() {
-            let mut centroid = zeros.clone();
-            Record::new(record).add_to(&mut centroid);
-            let entry = space.encode_point(&centroid, &zeros, false);
-            adds[FACTOR_LEN * i..][..FACTOR_LEN].copy_from_slice(&upper_half(entry.add).to_le_bytes());
-            scales[FACTOR_LEN * i..][..FACTOR_LEN].copy_from_slice(&upper_half(entry.scale).to_le_bytes());
-            let group = &mut codes[i / LANES * LANES * code..];
-            entry.bits.iter().enumerate().for_each(|(j, byte)| group[j * LANES + i % LANES] = *byte);
+    fn written(space: &Space, version: u32, entries: &[Encoded]) -> Self {
+        let mut centroids = Points::new(space.width);
+        for (_, record) in entries {
+            let at = centroids.values.len();
+            centroids.values.resize(at + space.width, 0.0);
+            Record::new(record).add_to(&mut centroids.values[at..]);
         }
-        Self {
-            version,
-            lists: entries.iter().map(|(list, _)| *list).collect(),
-            records: entries.iter().flat_map(|(_, record)| record).copied().collect(),
-            record: record_len(space.width),
-            squares: entries
-                .iter()
-                .map(|(_, record)| Record::new(record).squared(space.width) as f32)
-                .collect(),
-            codes,
-            adds,
-            scales,
-        }
+        let lists = entries.iter().map(|(list, _)| *list).collect();
+        let records = entries.iter().flat_map(|(_, record)| record).copied().collect();
+        Self::new(space, version, lists, records, &centroids)
+    }
+
+    fn new(space: &Space, version: u32, lists: Vec<List>, records: Vec<u8>, centroids: &Points) -> Self {
+        let codes = Codes::new(space, centroids.iter());
+        Self { version, lists, records, record: record_len(space.width), codes, groups: None }
     }
 
     fn record(&self, i: usize) -> Record<'_> {
         Record::new(&self.records[i * self.record..][..self.record])
     }
 
-    /// About how far each list is from a query.
-    fn estimate(&self, space: &Space, query: &Query) -> Vec<f32> {
-        let masks = vec![u16::MAX; self.lists.len().div_ceil(LANES)];
-        let mut estimates = vec![0.0; LANES * masks.len()];
-        let groups = Groups { codes: &self.codes, adds: &self.adds, scales: &self.scales };
-        let origin = space.origin_base(query) as f32;
-        kernels::score(groups, query.scale(origin), &masks, &mut estimates);
-        estimates.truncate(self.lists.len());
-        // What is beyond single precision is far.
-        estimates.iter_mut().filter(|to| to.is_nan()).for_each(|to| *to = f32::INFINITY);
-        estimates
-    }
-
     /// How far a list is from a query.
     fn base(&self, space: &Space, query: &Query, place: usize) -> f64 {
-        space.list_base(query, self.record(place), f64::from(self.squares[place]))
+        space.list_base(query, self.record(place), f64::from(self.codes.squares[place]))
     }
 
     /// Places of the `n` lists near a row with the coordinates `y`, from the nearest on, by Euclidean distance whatever that of the
@@ -125,15 +175,22 @@ impl Lists {
     pub fn near(&self, space: &Space, y: &[f32], n: usize) -> Vec<u32> {
         let mut likely: Vec<u32> = (0..self.lists.len() as u32).collect();
         if likely.len() > LIKELY {
-            let mut estimates = self.estimate(space, &space.query_of(y));
-            if space.metric == Metric::InnerProduct {
-                estimates.iter_mut().zip(&self.squares).for_each(|(to, square)| *to = square + 2.0 * *to);
-            }
-            likely = select::least(&estimates, LIKELY).into_iter().map(|(_, place)| place).collect();
+            let query = space.query_of(y);
+            let masks = match &self.groups {
+                Some(groups) => {
+                    let mut masks = self.codes.masks(0);
+                    let n = (masks.len() / LOOKED_AT).max(LEAST);
+                    let near = groups.likely(space, &query, &groups.masks(u16::MAX), n);
+                    near.into_iter().for_each(|group| masks[group as usize] = u16::MAX);
+                    masks
+                }
+                None => self.codes.masks(u16::MAX),
+            };
+            likely = self.codes.likely(space, &query, &masks, LIKELY);
         }
         let distance = |place: &u32| {
             let record = self.record(*place as usize);
-            self.squares[*place as usize] - 2.0 * record.dot(y)
+            self.codes.squares[*place as usize] - 2.0 * record.dot(y)
         };
         let distances: Vec<f32> = likely.iter().map(distance).collect();
         let nearest = select::in_order(&distances, n);
@@ -173,7 +230,8 @@ pub(crate) struct ByDistance {
 impl ByDistance {
     /// Those of `lists`.
     pub fn new(lists: Arc<Lists>, space: &Space, query: &Query) -> Self {
-        Self { estimates: lists.estimate(space, query), lists, exact: Vec::new(), sorted: 0 }
+        let estimates = lists.codes.estimate(space, query, &lists.codes.masks(u16::MAX));
+        Self { estimates, lists, exact: Vec::new(), sorted: 0 }
     }
 
     /// Number of the lists.
@@ -235,7 +293,7 @@ mod tests {
                 (list, encode(centroid, 0.0, Norm::Euclidean))
             });
             let entries: Vec<Encoded> = encoded.collect();
-            let lists = Arc::new(Lists::new(&space, 0, &entries));
+            let lists = Arc::new(Lists::written(&space, 0, &entries));
             let mut found = 0;
             for query in queries.iter().map(|query| space.query(query).expect("dimensions")) {
                 let mut by_distance = ByDistance::new(lists.clone(), &space, &query);

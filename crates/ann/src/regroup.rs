@@ -16,6 +16,7 @@ use crate::insert::{Code, insert_into};
 use crate::kmeans::{self, Points};
 use crate::list::{self, NewEntry};
 use crate::meta::{META, Meta};
+use crate::nearby::Lists;
 use crate::records::Place;
 use crate::source::{Seen, Source, Spot};
 use crate::store::{Block, Change, PageStore};
@@ -55,7 +56,7 @@ struct Target {
     lists: Vec<List>,
     records: Vec<Vec<u8>>,
     centroids: Points,
-    squares: Vec<f32>,
+    nearby: Lists,
     /// For each member the list that has its centroid.
     homes: Vec<Option<usize>>,
     /// Rows whose first entry a member has.
@@ -157,10 +158,10 @@ impl<S: PageStore> Group<'_, S> {
                 centroids.values.extend_from_slice(centroid);
             }
         }
-        let squares = centroids.squares();
+        let nearby = Lists::unwritten(self.members[0].source.space, &records, &centroids);
         let adds_seconds = self.all && self.members.len() == 1;
         let (lists, rows) = (Vec::new(), HashSet::new());
-        Ok((Target { lists, records, centroids, squares, homes, rows, adds_seconds }, whole))
+        Ok((Target { lists, records, centroids, nearby, homes, rows, adds_seconds }, whole))
     }
 
     /// Numbers for new lists. From now on there may be pages that belong to none.
@@ -213,13 +214,9 @@ impl Target {
         mut put: impl FnMut(usize, &NewEntry<'_>, Place) -> Result<()>,
     ) -> Result<()> {
         let home = self.homes[member];
-        let mut products = Vec::new();
-        kmeans::products(&points.values, &self.centroids, &mut products);
         self.rows.extend(spots.iter().filter(|spot| !spot.second).map(|spot| spot.row));
-        for (i, (spot, products)) in spots.iter().zip(products.chunks_exact(self.centroids.len())).enumerate()
-        {
-            let y = points.get(i);
-            let near = kmeans::nearest(products, &self.squares, second::NEAREST);
+        for (spot, y) in spots.iter().zip(points.iter()) {
+            let near = self.nearby.near(space, y, second::NEAREST);
             let (first, second) = second::lists_of(y, &near, &self.centroids);
             let (first, other) = (first as usize, second.map(|second| second as usize));
             let to = match spot.second {

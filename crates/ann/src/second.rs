@@ -1,6 +1,8 @@
 //! The second list of a row, for queries from which the first is far: the part of the row's residual along that of the first
 //! list counts more than the rest, since it makes both estimates wrong together (SOAR, arXiv 2404.00774).
 
+use pg_answer_vector::distance;
+
 use crate::kmeans::Points;
 
 /// Lists near a row: its own, and eight that the second is chosen from.
@@ -11,19 +13,11 @@ const PARALLEL: f32 = 1.0;
 /// Which of some centroids, of lists other than the first, whose centroid is given, is best for the second entry of a row.
 pub(crate) fn choose<'a>(y: &[f32], first: &[f32], others: impl Iterator<Item = &'a [f32]>) -> Option<usize> {
     let own: Vec<f32> = y.iter().zip(first).map(|(y, c)| y - c).collect();
-    let norm = own.iter().map(|r| r * r).sum::<f32>();
+    let (norm, along) = (distance::inner_product(&own, &own), distance::inner_product(y, &own));
     let weight = if norm > 0.0 { PARALLEL / norm } else { 0.0 };
     let loss = |centroid: &[f32]| {
-        let (mut squares, mut parallel) = ([0.0f32; 16], [0.0f32; 16]);
-        let sixteens = y.as_chunks::<16>().0.iter().zip(own.as_chunks::<16>().0);
-        for ((y, own), c) in sixteens.zip(centroid.as_chunks::<16>().0) {
-            for i in 0..16 {
-                let r = y[i] - c[i];
-                squares[i] += r * r;
-                parallel[i] += r * own[i];
-            }
-        }
-        squares.iter().sum::<f32>() + weight * parallel.iter().sum::<f32>().powi(2)
+        let parallel = along - distance::inner_product(centroid, &own);
+        distance::l2_squared(y, centroid) + weight * parallel * parallel
     };
     let losses = others.enumerate().map(|(i, centroid)| (loss(centroid), i));
     losses.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, i)| i)

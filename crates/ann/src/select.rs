@@ -16,24 +16,28 @@ pub(crate) fn minimum(numbers: &[f32]) -> f32 {
 
 /// The `n` least numbers with their places, in no order; all if there are fewer. NaN is never among them.
 pub(crate) fn least(numbers: &[f32], n: usize) -> Vec<(f32, u32)> {
-    let mut least: Vec<(f32, u32)> = Vec::with_capacity(2 * n.min(numbers.len()) + LANES);
-    let mut threshold = f32::INFINITY;
+    // Room for what is kept, and for a group beyond it.
+    let mut least = vec![(0.0, 0); 2 * n.min(numbers.len()) + 2 * LANES];
+    let (mut count, mut threshold) = (0, f32::INFINITY);
     for (group, numbers) in numbers.chunks(LANES).enumerate() {
         // The rest of them is told from the least with vector instructions.
         if numbers.iter().map(|number| u32::from(*number <= threshold)).sum::<u32>() == 0 {
             continue;
         }
+        // No branch, which the processor could not foresee.
         for (i, number) in numbers.iter().enumerate() {
-            if *number <= threshold {
-                least.push((*number, (group * LANES + i) as u32));
-            }
+            least[count] = (*number, (group * LANES + i) as u32);
+            count += usize::from(*number <= threshold);
         }
-        if least.len() > 2 * n {
-            threshold = keep(&mut least, n);
+        if count > 2 * n {
+            threshold = keep(&mut least[..count], n);
+            count = n;
         }
     }
-    if least.len() > n {
+    least.truncate(count);
+    if count > n {
         keep(&mut least, n);
+        least.truncate(n);
     }
     least
 }
@@ -45,15 +49,10 @@ pub(crate) fn in_order(numbers: &[f32], n: usize) -> Vec<u32> {
     least.into_iter().map(|(_, place)| place).collect()
 }
 
-/// Keeps the `n` least, and returns the largest of them.
-fn keep(numbers: &mut Vec<(f32, u32)>, n: usize) -> f32 {
-    let Some(last) = n.checked_sub(1) else {
-        numbers.clear();
-        return f32::NEG_INFINITY;
-    };
-    numbers.select_nth_unstable_by(last, |a, b| a.0.total_cmp(&b.0));
-    numbers.truncate(n);
-    numbers[last].0
+/// Puts the `n` least of more first, and returns the largest of them.
+fn keep(numbers: &mut [(f32, u32)], n: usize) -> f32 {
+    let Some(last) = n.checked_sub(1) else { return f32::NEG_INFINITY };
+    numbers.select_nth_unstable_by(last, |a, b| a.0.total_cmp(&b.0)).1.0
 }
 
 #[cfg(test)]

@@ -69,10 +69,18 @@ pub(super) fn squared_bytes(code: &[i8]) -> u32 {
     sums.iter().sum::<i32>() as u32
 }
 
+/// The nearest whole number to one between −128 and 255, modulo 256, the even one of two that are as near: the last bits of the
+/// sum with a large number. A cast would look whether it fits, which vector instructions do not.
+#[inline(always)]
+fn rounded(x: f32) -> u8 {
+    const LARGE: f32 = 1.5 * (1 << 23) as f32;
+    (x + LARGE).to_bits() as u8
+}
+
 #[inline(always)]
 pub(super) fn quantize(x: &[f32], factor: f32, most: f32, out: &mut [i8]) {
     for (out, x) in out.iter_mut().zip(x) {
-        *out = (x * factor).round_ties_even().clamp(-most, most) as i32 as i8;
+        *out = rounded((x * factor).max(-most).min(most)) as i8;
     }
 }
 
@@ -100,8 +108,8 @@ pub(super) fn tables(query: &[f32], factor: f32, low: &mut [u8], high: &mut [u8]
                     + SIGNS[1][i] * four[1]
                     + SIGNS[2][i] * four[2]
                     + SIGNS[3][i] * four[3];
-                // Rounded: no sum is below zero, but for rounding.
-                table[i] = ((sum + reach) * factor + 0.5).clamp(0.0, 255.0) as i32 as u8;
+                // No sum is below zero, but for rounding.
+                table[i] = rounded(((sum + reach) * factor).clamp(0.0, 255.0));
             }
         }
     }
