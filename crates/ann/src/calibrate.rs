@@ -19,8 +19,9 @@ const NEIGHBOURS: usize = 10;
 /// allows, less one standard error of the measurement. The codes cost the rest.
 const MISSES: [f64; LEVELS.len()] = [0.165, 0.094, 0.0425, 0.0250, 0.0091, 0.0047];
 /// Weight of a list's distance in its cost, for distances in units of how much farther than the nearest list they all are
-/// on average. More visits fewer lists on average, less makes the queries more alike.
-const SLOPE: f64 = 4.0;
+/// on average. More visits fewer lists on average, less makes the queries more alike: with 4 instead of 3 the 95th percentile
+/// scores 2.2 instead of 2.0 times the codes of the median at 0.95, and the mean 3 to 5 % fewer.
+const SLOPE: f64 = 3.0;
 
 /// A row near a query.
 struct Near {

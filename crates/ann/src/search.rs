@@ -39,8 +39,8 @@ const AHEAD: usize = 4;
 /// Rows n times as far down are in so many times as many lists: the exponential of these times ln n and (ln n)², which were
 /// fitted to recall with a tenth and a hundredth of the rows. The same for rows of which one in n passes a filter, fitted to a
 /// thousandth, too: the best of them are refined, whereas of rows further down some are not.
-const SPREAD: (f64, f64) = (0.25, 0.073);
-const SPREAD_OF_FILTERED: (f64, f64) = (0.2, 0.075);
+const SPREAD: (f64, f64) = (0.25, 0.056);
+const SPREAD_OF_FILTERED: (f64, f64) = (0.2, 0.061);
 /// The exponent grows by so many times what the recall falls short of 0.95, down to 0.85: a search that visits few lists knows
 /// only the nearest.
 const SPREAD_BELOW: f64 = 4.0;
